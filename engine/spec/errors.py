@@ -1,0 +1,28 @@
+"""Failures told in three lines: what happened, why, and what to do about it."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """A failure the user can act on; `what`, `why` and `fix` are one line each."""
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why, fix)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.what, self.why, self.fix) if line)
+
+
+class JobError(EngineError):
+    """The request itself is wrong: nothing was read and nothing was computed."""
+
+
+class CheckpointError(EngineError):
+    """A weight file is missing, damaged, incomplete or not what the job says it is."""
+
+
+class Cancelled(Exception):  # noqa: N818 - a request that was honoured, not an error
+    """The stop event was set; raised at the next block, step, tile or frame."""

@@ -1,0 +1,120 @@
+"""What a run tells while it works: frozen events, one of them terminal and last."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from engine.spec.errors import EngineError
+
+#: Stages in the order a run takes them, and how the screens call them.
+STAGES = {
+    "load_t5": "Load text encoder",
+    "encode_text": "Encode prompt",
+    "load_dit": "Load DiT",
+    "denoise": "Denoise",
+    "load_vae": "Load VAE",
+    "decode": "Decode and write video",
+}
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins; `total` counts its units: bytes, steps or frames (0: not counted)."""
+
+    kind: ClassVar[str] = "stage"
+    stage: str
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class BytesRead:
+    """Weights are being read: `done` of `total` bytes, now from `file`."""
+
+    kind: ClassVar[str] = "bytes"
+    component: str
+    file: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Denoising step `step` (from 1) of `steps` took `seconds`."""
+
+    kind: ClassVar[str] = "step"
+    step: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FrameDone:
+    """`frame` (from 1) of `frames` was decoded and encoded."""
+
+    kind: ClassVar[str] = "frame"
+    frame: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class MemoryUsed:
+    """Bytes in use: resident memory of the process, and allocated on the CUDA device."""
+
+    kind: ClassVar[str] = "memory"
+    ram: int
+    vram: int
+    vram_peak: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file was written completely."""
+
+    kind: ClassVar[str] = "saved"
+    path: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """Terminal: the video is at `path`."""
+
+    kind: ClassVar[str] = "done"
+    path: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Terminal: the run ended with an error."""
+
+    kind: ClassVar[str] = "failed"
+    error: EngineError
+
+
+@dataclass(frozen=True)
+class CancelledByUser:
+    """Terminal: the stop event was honoured; nothing was written."""
+
+    kind: ClassVar[str] = "cancelled"
+
+
+Event = (
+    StageStarted | BytesRead | StepDone | FrameDone | MemoryUsed | Saved | Done | Failed
+    | CancelledByUser
+)  # fmt: skip
+TERMINAL = (Done, Failed, CancelledByUser)
+
+
+def as_json(event: Event) -> dict[str, object]:
+    """One event as the JSON object of `--progress json`."""
+    if isinstance(event, Failed):
+        error = event.error
+        fields: dict[str, object] = {"what": error.what, "why": error.why, "fix": error.fix}
+    else:
+        fields = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(event).items()
+        }
+    return {"event": event.kind, **fields}

@@ -1,0 +1,171 @@
+"""Read what a weight file holds without reading its weights and without torch.
+
+safetensors: 8 bytes of length, a JSON header, the data. `.pth`: a zip whose `data.pkl` is
+unpickled with a closed list of names, so that nothing in the file can run. Everything is
+bounded: a hostile or broken file ends in a `CheckpointError`, not in a crash or a full memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from engine.spec.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+MAX_RANK = 16
+BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
+    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
+    "BOOL": 8, "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+DOWNLOAD_AGAIN = "Download the file again; a partial download is continued, not restarted."
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One stored tensor: dtype in safetensors' spelling, shape, and where its bytes lie."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything one weight file says about itself."""
+
+    path: Path
+    tensors: Mapping[str, TensorInfo]
+    file_bytes: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    pickled: bool = False
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by tensor name."""
+        return {name: info.shape for name, info in self.tensors.items()}
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors or `.pth` file, told apart by content.
+
+    Raises:
+        CheckpointError: the file cannot be read, is truncated, or is not a weight file.
+    """
+    try:
+        file_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(64)
+            _refuse_lookalikes(path, start)
+            if start[:4] == b"PK\x03\x04":
+                from engine.spec.pth import read_pth  # it needs this module's types
+
+                return Header(path, read_pth(path), file_bytes, pickled=True)
+            file.seek(0)
+            raw = _header_bytes(path, file, file_bytes)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    tensors, metadata = _parse(path, raw, file_bytes - 8 - len(raw))
+    return Header(path, tensors, file_bytes, metadata)
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Turn an `OSError` on a weight file into words."""
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError(f"{path.name} is missing", f"{path} does not exist", DOWNLOAD_AGAIN)
+    return CheckpointError(
+        f"Cannot read {path.name}",
+        f"{path}: {error.strerror or error}",
+        "Check the path and its permissions.",
+    )
+
+
+def _refuse_lookalikes(path: Path, start: bytes) -> None:
+    """Name the usual things that lie on disks in place of weights."""
+    text = start.lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        why, fix = "it is a Git LFS pointer, not the file", "Run `git lfs pull` in its folder."
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        why, fix = "it is a web page saved under a weight file's name", DOWNLOAD_AGAIN
+    elif start.startswith(b"GGUF"):
+        why, fix = "it is a GGUF file", "Use a safetensors version of this model."
+    elif start.startswith(b"\x80") and path.suffix != ".safetensors":
+        why = "it is a pickle of the old kind (before PyTorch 1.6)"
+        fix = "Save it anew with a current PyTorch, or as safetensors."
+    elif len(start) < 8:
+        why, fix = f"it is {len(start)} bytes long", DOWNLOAD_AGAIN
+    else:
+        return
+    raise CheckpointError(f"{path.name} is not a weight file", f"{path}: {why}", fix)
+
+
+def _header_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"{path.name} is not a safetensors file",
+            f"{path}: its first 8 bytes announce a header of {length} bytes",
+            DOWNLOAD_AGAIN,
+        )
+    if length < 2 or 8 + length > file_bytes:
+        raise truncated(path, 8 + length, file_bytes)
+    return file.read(length)
+
+
+def truncated(path: Path, needed: int, found: int) -> CheckpointError:
+    """The error for a file that ends too early."""
+    return CheckpointError(
+        f"{path.name} is truncated",
+        f"{path}: its header needs {needed} bytes, the file has {found}",
+        DOWNLOAD_AGAIN,
+    )
+
+
+def _parse(path: Path, raw: bytes, data_bytes: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    damaged = CheckpointError(
+        f"{path.name} has a damaged header", f"{path}: the header is not valid", DOWNLOAD_AGAIN
+    )
+    try:
+        table = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise damaged from None
+    if not isinstance(table, dict):
+        raise damaged
+    metadata = table.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise damaged
+    base = 8 + len(raw)
+    tensors = {name: _entry(path, name, entry, base) for name, entry in table.items()}
+    end = max((info.offset + info.nbytes for info in tensors.values()), default=base)
+    if end > base + data_bytes:
+        raise truncated(path, end, base + data_bytes)
+    return tensors, {str(key): str(value) for key, value in metadata.items()}
+
+
+def _entry(path: Path, name: str, entry: object, base: int) -> TensorInfo:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]  # type: ignore[index]
+        bits = BITS[dtype]
+        fits = (
+            all(type(size) is int and 0 <= size < 1 << 48 for size in (*shape, start, end))
+            and len(shape) <= MAX_RANK
+            and start <= end
+            and (math.prod(shape) * bits + 7) // 8 == end - start
+        )
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise CheckpointError(
+            f"{path.name} has a damaged header",
+            f"{path}: the entry of tensor {name!r} is not valid: {str(entry)[:120]}",
+            DOWNLOAD_AGAIN,
+        )
+    return TensorInfo(name, dtype, tuple(shape), base + start, end - start)

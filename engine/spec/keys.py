@@ -1,0 +1,95 @@
+"""Key tables: how the same tensor is called in the file formats people have.
+
+Tensors are renamed by the module path in front of the last dot, so that `weight`, `bias` and
+`weight_scale` of one layer always travel together. Sources: the published Wan 2.1 checkpoints,
+diffusers' conversion and transformers' UMT5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+KeyTable = tuple[tuple[str, str], ...]
+
+#: Prefixes that other tools put in front of every key of a DiT.
+DIT_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+
+#: Wan's UMT5 names -> transformers' UMT5EncoderModel.
+T5_FROM_WAN: KeyTable = (
+    (r"token_embedding", "shared"),
+    (r"norm", "encoder.final_layer_norm"),
+    (r"blocks\.(\d+)\.attn\.([qkvo])", r"encoder.block.\1.layer.0.SelfAttention.\2"),
+    (
+        r"blocks\.(\d+)\.pos_embedding\.embedding",
+        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias",
+    ),
+    (r"blocks\.(\d+)\.norm1", r"encoder.block.\1.layer.0.layer_norm"),
+    (r"blocks\.(\d+)\.norm2", r"encoder.block.\1.layer.1.layer_norm"),
+    (r"blocks\.(\d+)\.ffn\.gate\.0", r"encoder.block.\1.layer.1.DenseReluDense.wi_0"),
+    (r"blocks\.(\d+)\.ffn\.fc1", r"encoder.block.\1.layer.1.DenseReluDense.wi_1"),
+    (r"blocks\.(\d+)\.ffn\.fc2", r"encoder.block.\1.layer.1.DenseReluDense.wo"),
+)
+
+#: diffusers' WanTransformer3DModel -> Wan's names; `attn1` is self, `attn2` cross attention.
+DIT_FROM_DIFFUSERS: KeyTable = (
+    (r"blocks\.(\d+)\.attn1\.to_([qkv])", r"blocks.\1.self_attn.\2"),
+    (r"blocks\.(\d+)\.attn1\.to_out\.0", r"blocks.\1.self_attn.o"),
+    (r"blocks\.(\d+)\.attn1\.norm_([qk])", r"blocks.\1.self_attn.norm_\2"),
+    (r"blocks\.(\d+)\.attn2\.to_([qkv])", r"blocks.\1.cross_attn.\2"),
+    (r"blocks\.(\d+)\.attn2\.to_out\.0", r"blocks.\1.cross_attn.o"),
+    (r"blocks\.(\d+)\.attn2\.norm_([qk])", r"blocks.\1.cross_attn.norm_\2"),
+    (r"blocks\.(\d+)\.attn2\.add_([kv])_proj", r"blocks.\1.cross_attn.\2_img"),
+    (r"blocks\.(\d+)\.attn2\.norm_added_k", r"blocks.\1.cross_attn.norm_k_img"),
+    (r"blocks\.(\d+)\.norm2", r"blocks.\1.norm3"),
+    (r"blocks\.(\d+)\.ffn\.net\.0\.proj", r"blocks.\1.ffn.0"),
+    (r"blocks\.(\d+)\.ffn\.net\.2", r"blocks.\1.ffn.2"),
+    (r"blocks\.(\d+)\.scale_shift_table", r"blocks.\1.modulation"),
+    (r"scale_shift_table", "head.modulation"),
+    (r"proj_out", "head.head"),
+    (r"patch_embedding", "patch_embedding"),
+    (r"condition_embedder\.time_embedder\.linear_1", "time_embedding.0"),
+    (r"condition_embedder\.time_embedder\.linear_2", "time_embedding.2"),
+    (r"condition_embedder\.time_proj", "time_projection.1"),
+    (r"condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
+    (r"condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
+    (r"condition_embedder\.image_embedder\.pos_embed", "img_emb.emb_pos"),
+    (r"condition_embedder\.image_embedder\.norm1", "img_emb.proj.0"),
+    (r"condition_embedder\.image_embedder\.ff\.net\.0\.proj", "img_emb.proj.1"),
+    (r"condition_embedder\.image_embedder\.ff\.net\.2", "img_emb.proj.3"),
+    (r"condition_embedder\.image_embedder\.norm2", "img_emb.proj.4"),
+)
+#: Parameters that are tensors of their own: they have no `.weight` behind the last dot.
+_BARE = ("scale_shift_table", "modulation", "pos_embed", "emb_pos")
+
+
+def rename(table: KeyTable, name: str) -> str:
+    """Rename one tensor; a name that no row matches comes back as it was."""
+    path, _, leaf = name.rpartition(".")
+    if leaf in _BARE:
+        path, leaf = name, ""
+    for pattern, replacement in table:
+        if re.fullmatch(pattern, path):
+            renamed = re.sub(pattern, replacement, path)
+            return f"{renamed}.{leaf}" if leaf else renamed
+    return name
+
+
+def t5_names(stored: Iterable[str]) -> dict[str, str]:
+    """Map stored names of a Wan UMT5 file to transformers' names."""
+    return {name: rename(T5_FROM_WAN, name) for name in stored}
+
+
+def dit_names(stored: Iterable[str]) -> dict[str, str]:
+    """Map stored names of a DiT file (Wan's, prefixed, or diffusers') to Wan's names."""
+    names = tuple(stored)
+    prefix = next((p for p in DIT_PREFIXES if any(name.startswith(p) for name in names)), "")
+    bare = {name: name.removeprefix(prefix) for name in names}
+    if any(".attn1." in name for name in bare.values()):
+        return {name: rename(DIT_FROM_DIFFUSERS, wan) for name, wan in bare.items()}
+    return bare
+
+
+def same_names(stored: Iterable[str]) -> dict[str, str]:
+    """Map every stored name to itself: the file uses the network's own names."""
+    return {name: name for name in stored}

@@ -1,0 +1,130 @@
+"""The command line: arguments, one exit code, and errors in three lines.
+
+Each command lives in a module of its own under `commands`, imported when it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.spec.errors import EngineError, JobError
+from engine.spec.precision import ComputeDtype, Precision, QuantCompute
+from lightx2v_tui import __version__
+
+OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 cancelled)."""
+    args = _parser().parse_args(argv)
+    command = importlib.import_module(f"lightx2v_tui.commands.{args.module}")
+    try:
+        return int(command.execute(args))
+    except EngineError as error:
+        if args.debug:
+            raise
+        print(error, file=sys.stderr)  # noqa: T201
+        return USAGE if isinstance(error, JobError) else FAILED
+    except KeyboardInterrupt:
+        return CANCELLED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; nothing is left to say
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightx2v-tui",
+        description="Find, choose and run Wan / LightX2V video models from the keyboard.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--root", type=Path, action="append", default=[], metavar="DIR",
+                        help="look for models here as well (may be repeated)")  # fmt: skip
+    parser.add_argument("--preset", type=Path, metavar="FILE", help="open this preset")
+    parser.set_defaults(module="tui")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_demo(commands)
+    _add_scan(commands)
+    _add_doctor(commands)
+    _add_run(commands)
+    _add_preset(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction
+
+
+def _add(commands: Commands, name: str, module: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(module=module)
+    return parser
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = _add(commands, "demo", "demo", "make a tiny model once, and open the app on it")
+    demo.add_argument("--headless", action="store_true", help="make one video without a screen")
+    demo.add_argument("--dest", type=Path, metavar="DIR", help="where the model goes")
+    demo.add_argument("--output", type=Path, metavar="F", help="where the video goes")
+    _add_set(demo)
+
+
+def _add_scan(commands: Commands) -> None:
+    scan = _add(commands, "scan", "scan", "list model roots, their variants and what is missing")
+    scan.add_argument("folders", type=Path, nargs="*", metavar="DIR")
+    scan.add_argument("--json", action="store_true")
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = _add(commands, "doctor", "doctor", "say what this machine can run, and why not")
+    doctor.add_argument("--json", action="store_true")
+
+
+def _add_run(commands: Commands) -> None:
+    run = _add(commands, "run", "run", "make one video from a preset")
+    run.add_argument("preset", metavar="PRESET", help="a preset file, or the name of a saved one")
+    run.add_argument("--model", type=Path, metavar="DIR", help="the model's root folder")
+    run.add_argument("--prompt", metavar="T")
+    run.add_argument("--negative-prompt", metavar="T")
+    run.add_argument("--image", type=Path, metavar="F", help="first frame of image-to-video")
+    run.add_argument("--seed", type=int, metavar="N")
+    run.add_argument("--output", type=Path, metavar="F", help="where the mp4 goes")
+    run.add_argument("--device", metavar="cpu|cuda[:N]")
+    run.add_argument("--compute-dtype", type=ComputeDtype, choices=list(ComputeDtype),
+                     metavar="float32|bfloat16|float16")  # fmt: skip
+    run.add_argument("--quant-compute", type=QuantCompute, choices=list(QuantCompute),
+                     default=QuantCompute.AUTO, metavar="auto|native|dequant")  # fmt: skip
+    run.add_argument("--progress", choices=("auto", "bar", "json", "none"), default="auto")
+    run.add_argument("--save-tensors", type=Path, metavar="F", help="keep noise, latents, frames")
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    _add_set(run)
+
+
+def _add_preset(commands: Commands) -> None:
+    preset = commands.add_parser("preset", help="write, check and list presets")
+    actions = preset.add_subparsers(title="actions", metavar="ACTION", required=True)
+    make = _add(actions, "make", "preset_make", "write a preset for a model root")
+    make.add_argument("model", type=Path, metavar="MODEL")
+    make.add_argument("--dit", type=Precision, choices=list(Precision), metavar="P",
+                      help="bf16, fp8 or int8")  # fmt: skip
+    make.add_argument("--t5", type=Precision, choices=list(Precision), metavar="P")
+    make.add_argument("--clip", type=Precision, choices=list(Precision), metavar="P")
+    make.add_argument("--vae", choices=("full", "tiny"))
+    make.add_argument("--lora", action="append", default=[], metavar="F:STRENGTH")
+    make.add_argument("-o", "--output", type=Path, metavar="FILE")
+    check = _add(actions, "check", "preset_check", "say what a preset would use, key by key")
+    check.add_argument("preset", metavar="FILE")
+    _add(actions, "list", "preset_list", "list saved presets")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assign",
+                        help="replace a key of the preset (may be repeated)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module per command: `execute(args)` does it and returns the exit code."""

@@ -1,0 +1,187 @@
+"""`run`: one generation without a screen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from engine.spec.errors import JobError
+from engine.spec.events import TERMINAL, CancelledByUser, Done, Event, Failed
+from engine.spec.job import Job
+from lightx2v_tui import jobs, output, presets
+from lightx2v_tui.gpus import Gpu, read_gpus
+from lightx2v_tui.jobs import Options, Plan
+from lightx2v_tui.paths import presets_dir
+from lightx2v_tui.presets import Preset
+from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent, size
+from lightx2v_tui.runs import RunRecord, new_run
+from lightx2v_tui.session import Session
+
+OK, FAILED, CANCELLED = 0, 1, 130
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Read the preset, plan the job, run it, and print the path of the video."""
+    preset = _with_arguments(presets.read(find_preset(args.preset), tuple(args.assign)), args)
+    gpu = next(iter(read_gpus().gpus), None)
+    return generate(
+        preset,
+        _options(args, gpu),
+        destination=args.output or preset.output,
+        gpu=gpu,
+        progress=args.progress,
+        dry_run=args.dry_run,
+    )
+
+
+def find_preset(name: str) -> Path:
+    """A preset file by its path, or a saved one by its name."""
+    path = Path(name).expanduser()
+    saved = presets_dir() / f"{name}.json"
+    return saved if not path.exists() and "/" not in name and saved.exists() else path
+
+
+def generate(
+    preset: Preset,
+    options: Options,
+    *,
+    destination: Path | None,
+    gpu: Gpu | None,
+    progress: str = "auto",
+    dry_run: bool = False,
+) -> int:
+    """Plan and run one preset; the video goes to `destination`, or into the run's folder."""
+    if dry_run:
+        planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)
+        _describe(planned, as_json=progress == "json")
+        return OK
+    probe = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)  # fails early
+    folder = new_run()
+    planned = jobs.plan(probe.preset, options, (destination or folder.output).absolute(), gpu)
+    for note in probe.notes:
+        print(f"note: {note}", file=sys.stderr)  # noqa: T201
+    stdout, stderr = output.private_copy(output.STDOUT), output.private_copy(output.STDERR)
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    session = Session(events.put)
+    _stop_on_signals(session, stderr)
+    session.start(planned.job, folder, RunRecord(folder, planned.preset))
+    terminal = _follow(events, _progress(progress, stdout, stderr))
+    session.wait()
+    return _end(terminal, folder.log, stdout if progress != "json" else None, stderr)
+
+
+def _with_arguments(preset: Preset, args: argparse.Namespace) -> Preset:
+    if args.image is not None:
+        raise JobError(
+            "--image is for image-to-video models",
+            "only text-to-video runs so far",
+            "Leave --image away.",
+        )
+    if args.model is not None:
+        preset = jobs.on_model(preset, args.model)
+    return presets.with_values(
+        preset, prompt=args.prompt, negative_prompt=args.negative_prompt, seed=args.seed
+    )
+
+
+def _options(args: argparse.Namespace, gpu: Gpu | None) -> Options:
+    default = jobs.default_options(gpu)
+    device = args.device or default.device
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or device == "cpu:":
+        raise JobError(
+            f"There is no device {device}", "it is cpu, cuda or cuda:N", "See lightx2v-tui doctor."
+        )
+    return Options(
+        device=device,
+        compute_dtype=args.compute_dtype or default.compute_dtype,
+        quant_compute=args.quant_compute,
+        save_tensors=args.save_tensors.absolute() if args.save_tensors else None,
+    )
+
+
+def _stop_on_signals(session: Session, stderr: TextIO) -> None:
+    """The first Ctrl+C or SIGTERM asks the engine to stop, the second does not ask."""
+    asked = False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(CANCELLED)
+        asked = True
+        stderr.write("\nStopping at the next block; again to stop at once.\n")
+        session.cancel()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _progress(kind: str, stdout: TextIO, stderr: TextIO) -> Progress:
+    if kind == "json":
+        return JsonLines(stdout)
+    return Silent() if kind == "none" else Bar(stderr)
+
+
+def _follow(events: queue.SimpleQueue[Event], progress: Progress) -> Event:
+    while True:
+        event = events.get()
+        progress.take(event)
+        if isinstance(event, TERMINAL):
+            return event
+
+
+def _end(terminal: Event, log: Path, stdout: TextIO | None, stderr: TextIO) -> int:
+    match terminal:
+        case Done(path=path):
+            if stdout is not None:
+                stdout.write(f"{path}\n")
+            return OK
+        case Failed(error=error):
+            stderr.write(f"{error}\n(log: {log})\n")
+            return FAILED
+        case CancelledByUser():
+            stderr.write("Cancelled; nothing was written.\n")
+        case _:
+            pass
+    return CANCELLED
+
+
+def _describe(planned: Plan, *, as_json: bool) -> None:
+    lines = _facts(planned.job)
+    if as_json:
+        facts: dict[str, object] = dict(lines)
+        print(json.dumps({**facts, "notes": planned.notes}, indent=2))  # noqa: T201
+        return
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}")  # noqa: T201
+    for note in planned.notes:
+        print(f"note: {note}")  # noqa: T201
+
+
+def _facts(job: Job) -> list[tuple[str, str]]:
+    def weights(files: tuple[Path, ...], precision: str) -> str:
+        nbytes = size(sum(path.stat().st_size for path in files))
+        where = files[0] if len(files) == 1 else f"{files[0].parent} ({len(files)} files)"
+        return f"{precision}, {nbytes}, {where}"
+
+    vae = "tiny VAE" if job.tiny_vae else "VAE"
+    return [
+        ("DiT", weights(job.dit.files, job.dit.precision.value)),
+        ("T5", weights(job.t5.files, job.t5.precision.value)),
+        ("tokenizer", str(job.tokenizer)),
+        (vae, weights(job.vae.files, job.vae.precision.value)),
+        ("size", f"{job.width}x{job.height}, {job.frames} frames at {job.fps} fps"),
+        ("latents", "x".join(map(str, job.latent_shape))),
+        ("steps", f"{list(job.schedule.timesteps)}, shift {job.schedule.shift:g}"),
+        ("seed", str(job.seed)),
+        ("prompt", job.prompt),
+        ("device", f"{job.device}, {job.compute_dtype.value}, {job.quant_compute.value}"),
+        ("output", str(job.output)),
+    ]

@@ -1,0 +1,54 @@
+"""Where the app keeps things; nothing is created by asking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAME = "lightx2v-tui"
+
+
+def data_dir() -> Path:
+    """Runs and saved presets."""
+    from platformdirs import user_data_path
+
+    return user_data_path(NAME)
+
+
+def cache_dir() -> Path:
+    """The demo model; safe to delete."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path(NAME)
+
+
+def config_dir() -> Path:
+    """Settings."""
+    from platformdirs import user_config_path
+
+    return user_config_path(NAME)
+
+
+def presets_dir() -> Path:
+    """Presets saved by name."""
+    return data_dir() / "presets"
+
+
+def runs_dir() -> Path:
+    """One folder per run."""
+    return data_dir() / "runs"
+
+
+def themes_dir() -> Path:
+    """The colour themes, beside the package in a checkout and in an installed wheel alike."""
+    return Path(__file__).resolve().parent.parent / "themes"
+
+
+def model_dirs() -> list[Path]:
+    """Folders where people keep models: the guide's, home, the Hugging Face cache, here."""
+    import os
+
+    cache = os.environ.get("HF_HUB_CACHE") or Path(
+        os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"
+    )
+    places = ["/mnt/ssd/models", "/data/ssd/models", "/opt/models", "~/models", cache, Path.cwd()]
+    return [Path(place).expanduser() for place in places]

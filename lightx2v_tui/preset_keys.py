@@ -1,0 +1,128 @@
+"""The keys of LightX2V's config: which field of a preset each fills, and what it may hold.
+
+Where LightX2V renamed a key between October 2025 and August 2026 both spellings are listed, the
+newest last: it wins when they disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+OWN = "lightx2v_tui"
+
+
+@dataclass(frozen=True)
+class ValueKind:
+    """A kind of JSON value; `convert` gives None where a value is not of it."""
+
+    expected: str
+    convert: Callable[[object], object]
+
+
+def _path(value: object) -> Path | None:
+    usable = isinstance(value, str) and value.strip() and "\0" not in value
+    return Path(str(value)).expanduser() if usable else None
+
+
+def _integer(value: object) -> int | None:
+    return value if type(value) is int and abs(value) < 1 << 63 else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < 1e9 else None
+
+
+def _integers(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, list) or not 0 < len(value) <= 1000:
+        return None
+    return tuple(value) if all(_integer(item) is not None for item in value) else None
+
+
+def _guidance(value: object) -> float | None:
+    """A number, or the [high, low] pair of two-expert models, of which the first counts here."""
+    return _number(value[0] if isinstance(value, list) and value else value)
+
+
+TEXT = ValueKind("a text", lambda value: value if isinstance(value, str) else None)
+PATH = ValueKind("a path", _path)
+FLAG = ValueKind("true or false", lambda value: value if isinstance(value, bool) else None)
+INTEGER = ValueKind("a whole number", _integer)
+INTEGERS = ValueKind("a list of whole numbers", _integers)
+NUMBER = ValueKind("a number", _number)
+GUIDANCE = ValueKind("a number or a pair of numbers", _guidance)
+
+
+@dataclass(frozen=True)
+class Key:
+    """Where a key's value goes, and what kind of value it takes."""
+
+    field: str
+    kind: ValueKind
+
+
+KEYS = {
+    "model_cls": Key("model_cls", TEXT),
+    "task": Key("task", TEXT),
+    "model_path": Key("model_path", PATH),
+    "dit_original_ckpt": Key("dit_original", PATH),
+    "dit_quantized": Key("dit_quantized", FLAG),
+    "dit_quantized_ckpt": Key("dit_quantized_path", PATH),
+    "dit_quant_scheme": Key("dit_scheme", TEXT),
+    "t5_original_ckpt": Key("t5_original", PATH),
+    "t5_quantized": Key("t5_quantized", FLAG),
+    "t5_quantized_ckpt": Key("t5_quantized_path", PATH),
+    "t5_quant_scheme": Key("t5_scheme", TEXT),
+    "t5_tokenizer_path": Key("tokenizer", PATH),
+    "clip_original_ckpt": Key("clip_original", PATH),
+    "clip_quantized": Key("clip_quantized", FLAG),
+    "clip_quantized_ckpt": Key("clip_quantized_path", PATH),
+    "clip_quant_scheme": Key("clip_scheme", TEXT),
+    "vae_pth": Key("vae", PATH),
+    "vae_path": Key("vae", PATH),
+    "tiny_vae_path": Key("tiny_vae", PATH),
+    "tae_path": Key("tiny_vae", PATH),
+    "use_tiny_vae": Key("use_tiny_vae", FLAG),
+    "use_tae": Key("use_tiny_vae", FLAG),
+    "infer_steps": Key("infer_steps", INTEGER),
+    "denoising_step_list": Key("timesteps", INTEGERS),
+    "sample_shift": Key("shift", NUMBER),
+    "enable_cfg": Key("enable_cfg", FLAG),
+    "sample_guide_scale": Key("guidance_scale", GUIDANCE),
+    "target_width": Key("width", INTEGER),
+    "target_height": Key("height", INTEGER),
+    "target_video_length": Key("frames", INTEGER),
+    "fps": Key("fps", INTEGER),
+}
+OWN_KEYS = {
+    "prompt": Key("prompt", TEXT),
+    "negative_prompt": Key("negative_prompt", TEXT),
+    "seed": Key("seed", INTEGER),
+    "output": Key("output", PATH),
+}
+#: Each renamed key and its other spelling.
+SPELLINGS = {
+    name: tuple(other for other, same in KEYS.items() if same == key and other != name)
+    for name, key in KEYS.items()
+    if sum(same == key for same in KEYS.values()) > 1
+}
+#: Keys of LightX2V that this app passes on without reading them.
+PASSED_ON = frozenset({
+    "_class_name", "adapter_model_path", "attention_type", "boundary", "boundary_step_index",
+    "changing_resolution", "clean_cuda_cache", "clip_cpu_offload", "coefficients", "config_json",
+    "cpu_offload", "cross_attn_1_type", "cross_attn_2_type", "dim", "eps", "feature_caching",
+    "ffn_dim", "freq_dim", "high_noise_original_ckpt", "high_noise_quantized_ckpt", "image_path",
+    "in_dim", "lazy_load", "lora_configs", "lora_dynamic_apply", "low_noise_original_ckpt",
+    "low_noise_quantized_ckpt", "magcache_thresh", "model_size", "model_type", "need_scaled",
+    "negative_prompt", "num_channels_latents", "num_disk_workers", "num_heads", "num_layers",
+    "offload_granularity", "offload_ratio", "out_dim", "parallel", "prompt", "resize_mode",
+    "resolution", "resolution_rate", "rope_chunk", "rope_chunk_size", "rotary_chunk",
+    "rotary_chunk_size", "save_result_path", "scheduler_type", "seed", "self_attn_1_type",
+    "t5_cpu_offload", "t5_lazy_load", "t5_offload_granularity", "target_fps", "teacache_thresh",
+    "text_dim", "text_len", "unload_modules", "use_31_block", "use_compile", "use_image_encoder",
+    "use_lightvae", "use_ret_steps", "use_tiling_vae", "vae_cpu_offload", "vae_dtype", "vae_name",
+    "vae_type", "video_frame_interpolation", "video_super_resolution", "weight_auto_quant",
+})  # fmt: skip

@@ -1,0 +1,316 @@
+"""LightX2V config JSON <-> a typed `Preset`.
+
+Reads what the guide prints and what people write (comments, trailing commas, both spellings of
+renamed keys, `mm_config.mm_type`), keeps keys it does not know, and writes a file that LightX2V
+of October 2025 and of today both accept. The app's own values stand under `lightx2v_tui`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engine.spec.architecture import DitArchitecture
+from engine.spec.errors import JobError
+from engine.spec.precision import Precision
+from lightx2v_tui import jsonc, store
+from lightx2v_tui.preset_keys import KEYS, OWN, OWN_KEYS, PASSED_ON, SPELLINGS, Key
+
+MAX_PRESET_BYTES = 4_000_000
+
+
+class PresetError(JobError):
+    """A preset cannot be used; `what` names file and line."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset says; None where it says nothing."""
+
+    model_cls: str | None = None
+    task: str | None = None
+    model_path: Path | None = None
+    dit: Path | None = None
+    dit_precision: Precision | None = None
+    t5: Path | None = None
+    t5_precision: Precision | None = None
+    tokenizer: Path | None = None
+    clip: Path | None = None
+    clip_precision: Precision | None = None
+    vae: Path | None = None
+    tiny_vae: Path | None = None
+    use_tiny_vae: bool | None = None
+    infer_steps: int | None = None
+    timesteps: tuple[int, ...] | None = None
+    shift: float | None = None
+    enable_cfg: bool | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: int | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    seed: int | None = None
+    output: Path | None = None
+    architecture: DitArchitecture | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path, assignments: tuple[str, ...] = ()) -> Preset:
+    """Read a preset file; `assignments` are `KEY=VALUE` texts that replace keys of it.
+
+    Raises:
+        PresetError: the file cannot be read, is not JSON, or a key has a value of a wrong kind.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_PRESET_BYTES + 1).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise PresetError(
+            f"The preset {path.name} cannot be read", f"{path}: {why}", "Check the path."
+        ) from error
+    if len(text) > MAX_PRESET_BYTES:
+        raise PresetError(
+            f"The preset {path.name} is too large",
+            f"{path}: more than {MAX_PRESET_BYTES // 1_000_000} MB",
+            "Give a LightX2V config file.",
+        )
+    return parse(text, str(path), assignments)
+
+
+def parse(text: str, source: str, assignments: tuple[str, ...] = ()) -> Preset:
+    """Parse the text of a preset; `source` is how errors call it."""
+    try:
+        raw = jsonc.loads(text)
+    except jsonc.JsonError as error:
+        raise PresetError(
+            f"{source}, line {error.line}: this is not JSON",
+            str(error),
+            "Comments and trailing commas are fine; quotes, colons and brackets must match.",
+        ) from None
+    if not isinstance(raw, dict):
+        raise PresetError(
+            f"{source}: a preset is a JSON object", f"it holds a {_name(raw)}", "Start it with {."
+        )
+    for assignment in assignments:
+        _assign(raw, assignment)
+    return _typed(raw, lambda key: _at(source, text, key))
+
+
+def save(preset: Preset, path: Path) -> None:
+    """Write a preset in one step, readable by LightX2V."""
+    store.write_json(path, to_json(preset))
+
+
+def _assign(raw: dict[str, Any], assignment: str) -> None:
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise PresetError(
+            f"--set {assignment} cannot be read", "it needs the form KEY=VALUE", "e.g. --set fps=24"
+        )
+    try:
+        parsed: object = json.loads(value)
+    except ValueError:
+        parsed = value
+    *parents, leaf = key.strip().split(".")
+    table = raw
+    for parent in parents:
+        below = table.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise PresetError(f"--set {assignment}", f"{parent} is not an object", "Set it whole.")
+        table = below
+    for spelling in SPELLINGS.get(leaf, ()):
+        table.pop(spelling, None)  # the value that was set must win over the file's other spelling
+    table[leaf] = parsed
+
+
+def _at(source: str, text: str, key: str) -> str:
+    line = jsonc.line_of(text, key)
+    return f"{source}, line {line}" if line else source
+
+
+def _typed(raw: Mapping[str, Any], at: Callable[[str], str]) -> Preset:
+    own = raw.get(OWN, {})
+    if not isinstance(own, dict):
+        raise _wrong(at(OWN), OWN, "an object", own)
+    values: dict[str, Any] = {}
+    for table, keys in ((raw, KEYS), (own, OWN_KEYS)):
+        for name, key in keys.items():
+            if table.get(name) is not None:
+                values[key.field] = _convert(table[name], name, key, at(name))
+    values["dit_precision"] = _dit_precision(raw, values, at)
+    for kind in ("t5", "clip"):
+        values[f"{kind}_precision"] = _encoder_precision(kind, raw, values, at)
+    for kind in ("dit", "t5", "clip"):
+        _pick_path(kind, values)
+    known = {*KEYS, OWN, "mm_config", "patch_size", "vae_stride"}
+    extra = {key: value for key, value in raw.items() if key not in known}
+    names = Preset.__dataclass_fields__
+    return Preset(
+        **{key: value for key, value in values.items() if key in names},
+        extra=extra,
+        notes=tuple(_notes(raw, extra, at)),
+    )
+
+
+def _convert(value: object, name: str, key: Key, at: str) -> object:
+    converted = key.kind.convert(value)
+    if converted is None:
+        raise _wrong(at, name, key.kind.expected, value)
+    return converted
+
+
+def _wrong(at: str, key: str, expected: str, got: object) -> PresetError:
+    shown = json.dumps(got, ensure_ascii=False, default=str)[:80]
+    return PresetError(f"{at}: `{key}` has a wrong value", f"expected {expected}, got {shown}",
+                       f"Correct `{key}`, or remove it to use the default.")  # fmt: skip
+
+
+def _dit_precision(
+    raw: Mapping[str, Any], values: Mapping[str, Any], at: Callable[[str], str]
+) -> Precision | None:
+    """`dit_quantized` decides; else the scheme, else the guide's `mm_type`, else the paths."""
+    config = raw.get("mm_config") or {}
+    if not isinstance(config, dict):
+        raise _wrong(at("mm_config"), "mm_config", "an object", config)
+    quantized = values.get("dit_quantized")
+    if quantized is False:
+        return Precision.BF16
+    for key, scheme in (("dit_quant_scheme", values.get("dit_scheme")),
+                        ("mm_type", config.get("mm_type"))):  # fmt: skip
+        if scheme is not None:
+            found = _scheme_precision(scheme)
+            if found is None:
+                raise _wrong(at(key), key, "an fp8 or int8 scheme, or Default", scheme)
+            return found
+    return (
+        Precision.BF16 if "dit_original" in values and "dit_quantized_path" not in values else None
+    )
+
+
+def _encoder_precision(
+    kind: str, raw: Mapping[str, Any], values: Mapping[str, Any], at: Callable[[str], str]
+) -> Precision | None:
+    quantized = values.get(f"{kind}_quantized")
+    if quantized is None:
+        return Precision.BF16 if f"{kind}_original" in values else None
+    if not quantized:
+        return Precision.BF16
+    key = f"{kind}_quant_scheme"
+    found = _scheme_precision(raw.get(key, ""))
+    if found in (None, Precision.BF16):
+        raise _wrong(at(key), key, '"fp8" or "int8"', raw.get(key))
+    return found
+
+
+def _scheme_precision(scheme: object) -> Precision | None:
+    text = str(scheme).lower()
+    if text.startswith("default"):
+        return Precision.BF16
+    return next((p for p in (Precision.FP8, Precision.INT8) if p.value in text), None)
+
+
+def _pick_path(kind: str, values: dict[str, Any]) -> None:
+    """Of the original and the quantized path, keep the one the precision asks for."""
+    precision = values.get(f"{kind}_precision")
+    original = values.pop(f"{kind}_original", None)
+    quantized = values.pop(f"{kind}_quantized_path", None)
+    values[kind] = original if precision is Precision.BF16 else quantized or (
+        original if precision is None else None)  # fmt: skip
+
+
+def _notes(
+    raw: Mapping[str, Any], extra: Mapping[str, object], at: Callable[[str], str]
+) -> list[str]:
+    notes = []
+    for name, spellings in SPELLINGS.items():
+        for other in spellings:
+            if name in raw and other in raw and raw[name] != raw[other] and name < other:
+                newest = next(key for key in reversed(KEYS) if key in (name, other))
+                notes.append(f"{at(name)}: `{name}` and `{other}` disagree; `{newest}` is used")
+    for key in extra:
+        if key not in PASSED_ON:
+            near = difflib.get_close_matches(key, [*KEYS, *PASSED_ON], n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            notes.append(f"{at(key)}: `{key}` is not known and is kept{hint}")
+    return notes
+
+
+def _name(value: object) -> str:
+    return {list: "list", str: "string", type(None): "null"}.get(type(value), "number or boolean")
+
+
+def to_json(preset: Preset) -> dict[str, object]:
+    """The preset as a LightX2V config: both spellings of renamed keys, unknown keys kept."""
+    table: dict[str, object] = dict(preset.extra)
+    for name, key in KEYS.items():
+        value = getattr(preset, key.field, None)
+        if value is not None:
+            table[name] = _plain(value)
+    table |= _dit_keys(preset) | _encoder_keys("t5", preset.t5, preset.t5_precision)
+    table |= _encoder_keys("clip", preset.clip, preset.clip_precision)
+    if preset.architecture is not None:
+        table |= _architecture_keys(preset.architecture)
+    own = {
+        name: _plain(value)
+        for name, key in OWN_KEYS.items()
+        if (value := getattr(preset, key.field, None)) is not None
+    }
+    return {**table, OWN: own}
+
+
+def _dit_keys(preset: Preset) -> dict[str, object]:
+    precision, path = preset.dit_precision, preset.dit
+    if precision is None:
+        return {"dit_original_ckpt": str(path)} if path else {}
+    if not precision.quantized:
+        keys: dict[str, object] = {"dit_quantized": False, "mm_config": {"mm_type": "Default"}}
+        return keys | ({"dit_original_ckpt": str(path)} if path else {})
+    name = precision.value
+    mm_type = f"W-{name}-channel-sym-A-{name}-channel-sym-dynamic-Vllm"
+    keys = {
+        "dit_quantized": True,
+        "dit_quant_scheme": f"{name}-vllm",
+        "mm_config": {"mm_type": mm_type},
+    }
+    return keys | ({"dit_quantized_ckpt": str(path)} if path else {})
+
+
+def _encoder_keys(kind: str, path: Path | None, precision: Precision | None) -> dict[str, object]:
+    if precision is None:
+        return {}
+    keys: dict[str, object] = {f"{kind}_quantized": precision.quantized}
+    if precision.quantized:
+        keys[f"{kind}_quant_scheme"] = precision.value
+    if path is not None:
+        keys[f"{kind}_{'quantized' if precision.quantized else 'original'}_ckpt"] = str(path)
+    return keys
+
+
+def _architecture_keys(arch: DitArchitecture) -> dict[str, object]:
+    return {
+        "dim": arch.dim, "ffn_dim": arch.ffn_dim, "freq_dim": arch.freq_dim,
+        "in_dim": arch.in_dim, "out_dim": arch.out_dim, "num_heads": arch.num_heads,
+        "num_layers": arch.num_layers, "eps": arch.eps, "text_len": arch.text_len,
+        "patch_size": list(arch.patch_size), "vae_stride": [4, 8, 8],
+        "num_channels_latents": arch.out_dim,
+    }  # fmt: skip
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def with_values(preset: Preset, **values: object) -> Preset:
+    """Replace the fields whose value is not None."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return replace(preset, **given)  # type: ignore[arg-type] # checked by the dataclass's callers

@@ -1,0 +1,112 @@
+"""One engine thread, one job at a time; the only module that reaches the engine's heavy half.
+
+The session, not the screen, says when the engine is idle: only after the engine's own terminal
+event, when its generator has ended. A thread cannot be killed, so a second job is refused until
+then.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+
+from engine.spec.errors import EngineError
+from engine.spec.events import TERMINAL, Event, Failed
+from engine.spec.job import Job
+from lightx2v_tui.output import redirected
+from lightx2v_tui.runs import RunFolder, RunRecord
+
+#: While the engine works the screen's thread gets the interpreter back within half a millisecond.
+SWITCH_INTERVAL = 0.0005
+
+
+class BusyError(RuntimeError):
+    """A job is still running."""
+
+
+class Session:
+    """Runs jobs on a thread of its own and passes on their events."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        """Events are passed to `on_event` on the engine's thread."""
+        self._on_event = on_event
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """True from `start` until the engine has ended."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, job: Job, folder: RunFolder, record: RunRecord) -> None:
+        """Start a job.
+
+        Raises:
+            BusyError: the last job has not ended yet.
+        """
+        if self.busy:
+            raise BusyError
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, args=(job, folder, record, self._stop), name="engine", daemon=True
+        )
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the job to stop at its next block, tile or frame."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the job to end; False where it has not within `seconds`."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.busy
+
+    def _work(self, job: Job, folder: RunFolder, record: RunRecord, stop: threading.Event) -> None:
+        terminal: Event | None = None
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        try:
+            with redirected(folder.log):
+                try:
+                    for event in _events(job, stop):
+                        record.take(event)
+                        if isinstance(event, TERMINAL):
+                            terminal = event  # passed on below, once everything has ended
+                        else:
+                            self._on_event(event)
+                except Exception:
+                    traceback.print_exc()
+                    raise
+        except Exception as error:  # noqa: BLE001 - boundary: the run ends, the app does not
+            terminal = Failed(_explained(error, folder))
+            record.take(terminal)
+        finally:
+            sys.setswitchinterval(interval)
+        self._thread = None
+        if terminal is not None:
+            self._on_event(terminal)
+
+
+def _events(job: Job, stop: threading.Event) -> Iterator[Event]:
+    from engine.pipeline import run  # torch: a second and more
+
+    return run(job, stop)
+
+
+def _explained(error: Exception, folder: RunFolder) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, ImportError):
+        return EngineError(
+            "The engine cannot be loaded",
+            str(error),
+            "Install the project again; `lightx2v-tui doctor` says what is missing.",
+        )
+    return EngineError(
+        "The run stopped on an unexpected error",
+        f"{type(error).__name__}: {error}",
+        f"See {folder.log}",
+    )
