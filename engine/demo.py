@@ -29,7 +29,7 @@ from engine.spec.architecture import (
     TinyVaeArchitecture,
     VaeArchitecture,
 )
-from engine.spec.keys import T5_FROM_WAN, t5_names
+from engine.spec.keys import t5_names
 
 SEED = 20251001
 DIT = DitArchitecture(
@@ -41,7 +41,7 @@ DIT = DitArchitecture(
     out_dim=16,
     text_dim=64,
     freq_dim=256,
-)
+)  # fmt: skip
 T5 = T5Architecture(
     vocab_size=512, dim=64, dim_attn=64, dim_ffn=128, num_heads=4, num_layers=2, num_buckets=32
 )
@@ -70,9 +70,7 @@ def write(root: Path) -> None:
     dit = smooth(WanTransformer(DIT)).state_dict()
     t5 = _wan_names(smooth(build_t5(T5)).state_dict())
     vae = smooth(WanVae(VAE, with_encoder=True)).state_dict()
-    tiny_vae = {
-        name: value.half() for name, value in smooth(TinyVae(TINY_VAE)).state_dict().items()
-    }
+    tiny = smooth(TinyVae(TINY_VAE)).half().state_dict()
     folders: dict[str, torch.dtype | None] = {
         "distill_models": None, "distill_fp8": torch.float8_e4m3fn, "distill_int8": torch.int8,
     }  # fmt: skip
@@ -85,7 +83,7 @@ def write(root: Path) -> None:
             quantized(t5, codes, _is_t5_linear), folder / f"models_t5_umt5-xxl-enc-{suffix}.pth"
         )
         torch.save(vae, folder / "Wan2.1_VAE.pth")
-        torch.save(tiny_vae, folder / "taew2_1.pth")
+        torch.save(tiny, folder / "taew2_1.pth")
         (folder / "config.json").write_text(json.dumps(_config(), indent=2) + "\n")
         write_tokenizer(folder / "google" / "umt5-xxl")
     (partial / "loras").mkdir()
@@ -172,15 +170,11 @@ def _is_t5_linear(name: str) -> bool:
 
 def _wan_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give a UMT5 state dict the names Wan stores it under."""
-    layers = range(T5.num_layers)
-    patterns = [pattern for pattern, _ in T5_FROM_WAN]
-    wan = [
-        f"{pattern.replace(chr(92), '').replace('(d+)', str(layer)).replace('([qkvo])', part)}.weight"
-        for pattern in patterns
-        for layer in layers
-        for part in "qkvo"
-    ]
-    return {name: state[own] for name, own in t5_names(dict.fromkeys(wan)).items()}
+    parts = ("attn.q", "attn.k", "attn.v", "attn.o", "pos_embedding.embedding", "norm1", "norm2",
+             "ffn.gate.0", "ffn.fc1", "ffn.fc2")  # fmt: skip
+    blocks = [f"blocks.{layer}.{part}" for layer in range(T5.num_layers) for part in parts]
+    wan = [f"{path}.weight" for path in ("token_embedding", "norm", *blocks)]
+    return {name: state[own] for name, own in t5_names(wan).items()}
 
 
 def _config() -> dict[str, object]:

@@ -10,10 +10,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.spec.errors import EngineError, JobError
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 from lightx2v_tui import __version__
+
+if TYPE_CHECKING:
+    # argparse's own type takes parameters only in its stubs
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
@@ -54,9 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_preset(commands)
     return parser
-
-
-Commands = argparse._SubParsersAction
 
 
 def _add(commands: Commands, name: str, module: str, text: str) -> argparse.ArgumentParser:

@@ -38,6 +38,20 @@ class Plan:
     preset: Preset
     notes: tuple[str, ...]
 
+    def with_output(self, output: Path) -> Plan:
+        """The same video at another place."""
+        return self._with(replace(self.preset, output=output))
+
+    def with_seed(self, seed: int) -> Plan:
+        """The same video from another seed."""
+        return self._with(replace(self.preset, seed=seed))
+
+    def _with(self, preset: Preset) -> Plan:
+        settings = json.dumps(to_json(preset), ensure_ascii=False)
+        output, seed = _or(preset.output, self.job.output), _or(preset.seed, self.job.seed)
+        job = replace(self.job, output=output, seed=seed, settings=settings)
+        return Plan(job, preset, self.notes)
+
 
 def default_options(gpu: Gpu | None) -> Options:
     """The GPU where there is one, and the compute dtype it is good at."""

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from engine.spec.errors import EngineError
-from engine.spec.events import TERMINAL, Event, Failed
+from engine.spec.events import TERMINAL, Event, Failed, StageStarted
 from engine.spec.job import Job
 from lightx2v_tui.output import redirected
 from lightx2v_tui.runs import RunFolder, RunRecord
@@ -65,35 +65,41 @@ class Session:
         return not self.busy
 
     def _work(self, job: Job, folder: RunFolder, record: RunRecord, stop: threading.Event) -> None:
-        terminal: Event | None = None
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
             with redirected(folder.log):
-                try:
-                    for event in _events(job, stop):
-                        record.take(event)
-                        if isinstance(event, TERMINAL):
-                            terminal = event  # passed on below, once everything has ended
-                        else:
-                            self._on_event(event)
-                except Exception:
-                    traceback.print_exc()
-                    raise
+                terminal = self._follow(job, record, stop)
         except Exception as error:  # noqa: BLE001 - boundary: the run ends, the app does not
             terminal = Failed(_explained(error, folder))
             record.take(terminal)
         finally:
             sys.setswitchinterval(interval)
         self._thread = None
-        if terminal is not None:
-            self._on_event(terminal)
+        self._on_event(terminal)
+
+    def _follow(self, job: Job, record: RunRecord, stop: threading.Event) -> Event:
+        """Pass on events; gives the terminal one, once everything has ended."""
+        terminal: Event | None = None
+        try:
+            for event in _events(job, stop):
+                record.take(event)
+                if isinstance(event, TERMINAL):
+                    terminal = event
+                else:
+                    self._on_event(event)
+        except Exception:
+            traceback.print_exc()  # to the run's log
+            raise
+        assert terminal is not None  # `engine.pipeline.run` always ends with one
+        return terminal
 
 
 def _events(job: Job, stop: threading.Event) -> Iterator[Event]:
-    from engine.pipeline import run  # torch: a second and more
+    yield StageStarted("prepare")
+    from engine.pipeline import run  # torch and transformers: several seconds
 
-    return run(job, stop)
+    yield from run(job, stop)
 
 
 def _explained(error: Exception, folder: RunFolder) -> EngineError:

@@ -6,6 +6,7 @@ UMT5 (Chung et al. 2023) differs from T5 in that every block has its own positio
 from __future__ import annotations
 
 from torch import nn
+from transformers import UMT5Config, UMT5EncoderModel
 
 from engine.spec.architecture import T5Architecture
 
@@ -15,8 +16,6 @@ EPS = 1e-6
 
 def build_t5(arch: T5Architecture) -> nn.Module:
     """Build the encoder on the current device; parameters carry transformers' names."""
-    from transformers import UMT5Config, UMT5EncoderModel  # seconds to import
-
     return UMT5EncoderModel(
         UMT5Config(
             vocab_size=arch.vocab_size,

@@ -10,6 +10,7 @@ from engine.spec.errors import EngineError
 
 #: Stages in the order a run takes them, and how the screens call them.
 STAGES = {
+    "prepare": "Prepare engine",
     "load_t5": "Load text encoder",
     "encode_text": "Encode prompt",
     "load_dit": "Load DiT",

@@ -61,10 +61,10 @@ def generate(
         planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)
         _describe(planned, as_json=progress == "json")
         return OK
-    probe = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)  # fails early
+    planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)  # fails early
     folder = new_run()
-    planned = jobs.plan(probe.preset, options, (destination or folder.output).absolute(), gpu)
-    for note in probe.notes:
+    planned = planned.with_output((destination or folder.output).absolute())
+    for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     stdout, stderr = output.private_copy(output.STDOUT), output.private_copy(output.STDERR)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()

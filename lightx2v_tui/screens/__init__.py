@@ -1,0 +1,1 @@
+"""One module per screen, a `.tcss` beside it; screens are imported when they are first shown."""

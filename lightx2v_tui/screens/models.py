@@ -1,0 +1,210 @@
+"""The first screen: every model found on the disks, and what the one under the cursor holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Static
+
+from engine.spec.errors import JobError
+from lightx2v_tui.catalog import TITLES, ModelRoot, Skipped, find_roots
+from lightx2v_tui.choices import reason_not_runnable
+from lightx2v_tui.messages import ErrorMet, MachineRead, ModelChosen, RootFound, ScanEnded
+from lightx2v_tui.progress import size
+from lightx2v_tui.widgets.bars import MachineBar, TitleBar
+
+EMPTY = """No models yet.
+
+lightx2v-tui looks for folders in LightX2V's layout: a model folder with
+original/ fp8/ int8/, or distill_models/ distill_fp8/ distill_int8/, in
+
+{places}
+
+Start it with --root DIR to look elsewhere, or try
+`lightx2v-tui demo`: a tiny model made on the spot."""
+
+
+class ModelTable(DataTable[Content]):
+    """A table whose Enter is shown in the footer."""
+
+    BINDINGS = [
+        Binding("enter", "select_cursor", "Launch", id="models.open",
+                tooltip="Choose precisions and launch"),
+    ]  # fmt: skip
+
+
+class ModelsScreen(Screen[None]):
+    """The list of models and a pane that explains one."""
+
+    CSS_PATH = "models.tcss"
+    BINDINGS = [
+        Binding(
+            "enter", "open", "Launch", id="models.open", tooltip="Choose precisions and launch"
+        ),
+        Binding("r", "rescan", "Rescan", id="models.rescan", tooltip="Look at the disks again"),
+    ]
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        super().__init__()
+        self._places = list(places)
+        self._roots: dict[str, ModelRoot] = {}
+        self._skipped: list[Skipped] = []
+        self._stop = threading.Event()
+
+    def compose(self) -> ComposeResult:
+        """Build the screen."""
+        yield TitleBar()
+        yield MachineBar()
+        with Container(id="body"):
+            yield ModelTable(id="models", cursor_type="row")
+            with VerticalScroll(id="detail", classes="panel", can_focus=False):
+                yield Static(id="about", markup=False)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Start looking."""
+        self.query_one(TitleBar).place = "Models"
+        table = self.query_one(DataTable)
+        for name, width in (("Model", 44), ("Task", 6), ("Size", 8), ("Variants", 16)):
+            table.add_column(name, width=width, key=name)
+        table.focus()
+        self.call_after_refresh(self.action_rescan)
+
+    def on_unmount(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+
+    def on_resize(self) -> None:
+        """Give the name what the other columns leave."""
+        table = self.query_one(DataTable)
+        column = table.columns.get("Model")  # type: ignore[call-overload]
+        if column is not None:
+            spare = table.size.width - (6 + 8 + 16) - 2 * 4 - 2
+            column.width = max(12, min(60, spare))
+            table.refresh(layout=True)
+
+    def action_rescan(self) -> None:
+        """Look at the disks again."""
+        self._stop.set()
+        self._stop = threading.Event()
+        self._roots.clear()
+        self._skipped.clear()
+        self.query_one(DataTable).clear()
+        self.query_one(TitleBar).state = "looking…"
+        self._scan(self._stop)
+        self._read_machine()
+
+    @work(thread=True, exit_on_error=False, group="scan")
+    def _scan(self, stop: threading.Event) -> None:
+        started = time.perf_counter()
+        for found in find_roots(self._places, stop):
+            if not stop.is_set():
+                self.post_message(RootFound(found))
+        if not stop.is_set():
+            self.post_message(ScanEnded(time.perf_counter() - started))
+
+    @work(thread=True, exit_on_error=False, group="machine")
+    def _read_machine(self) -> None:
+        from lightx2v_tui.gpus import read_gpus
+        from lightx2v_tui.host import read_memory
+
+        self.post_message(MachineRead(read_gpus(), read_memory()))
+
+    def on_machine_read(self, message: MachineRead) -> None:
+        """Show what this machine has."""
+        self.query_one(MachineBar).show(message.gpus, message.memory)
+
+    def on_root_found(self, message: RootFound) -> None:
+        """Add a row."""
+        if isinstance(message.found, Skipped):
+            self._skipped.append(message.found)
+            return
+        root = message.found
+        self._roots[str(root.path)] = root
+        self.query_one(DataTable).add_row(*_row(root), key=str(root.path))
+        if len(self._roots) == 1:
+            self._explain(root)
+
+    def on_scan_ended(self, message: ScanEnded) -> None:
+        """Say how it went."""
+        count = len(self._roots)
+        skipped = f", {len(self._skipped)} folders skipped" if self._skipped else ""
+        self.query_one(
+            TitleBar
+        ).state = f"{count} model{'' if count == 1 else 's'} in {message.seconds:.1f} s{skipped}"
+        if not count:
+            places = "\n".join(f"  {place}" for place in self._places)
+            self.query_one("#about", Static).update(Content(EMPTY.format(places=places)))
+
+    @on(DataTable.RowHighlighted)
+    def _on_highlight(self, event: DataTable.RowHighlighted) -> None:
+        root = self._roots.get(str(event.row_key.value))
+        if root is not None:
+            self._explain(root)
+
+    @on(DataTable.RowSelected)
+    def _on_selected(self, event: DataTable.RowSelected) -> None:
+        self._open(self._roots.get(str(event.row_key.value)))
+
+    def _open(self, root: ModelRoot | None) -> None:
+        if root is None:
+            return
+        reason = reason_not_runnable(root)
+        if reason:
+            fix = "Choose another model; the pane on this screen lists what this one has."
+            self.post_message(ErrorMet(JobError(f"{root.name} cannot run", reason, fix)))
+        else:
+            self.post_message(ModelChosen(root))
+
+    def _explain(self, root: ModelRoot) -> None:
+        self.query_one("#detail").border_title = root.name
+        self.query_one("#about", Static).update(explain(root))
+
+
+def _row(root: ModelRoot) -> tuple[Content, ...]:
+    runnable = not reason_not_runnable(root)
+    badges: list[tuple[str, str]] = []
+    for variant in root.variants:
+        style = "$success" if variant.complete else "$warning"
+        badges.append((f"{variant.precision.value}{'' if variant.complete else '!'} ", style))
+    total = sum(variant.nbytes for variant in root.variants)
+    name = Content.styled(root.name, "bold" if runnable else "dim")
+    return name, Content(root.task), Content(size(total)), Content.assemble(*badges)
+
+
+def explain(root: ModelRoot) -> Content:
+    """Describe a root: every component, and every missing piece in words."""
+    parts: list[tuple[str, str]] = [
+        (f"{root.path}\n", "$text-muted"),
+        (f"{root.family} {root.task}, ", ""),
+        ("step-distilled" if root.distilled else "40 or 50 steps", ""),
+    ]
+    if root.architecture is not None:
+        arch = root.architecture
+        parts.append((f", {arch.num_layers} blocks of width {arch.dim}", ""))
+    disk = root.disk
+    parts.append((f"\ndisk: {disk.kind}, {size(disk.free_bytes)} free\n", ""))
+    reason = reason_not_runnable(root)
+    parts.append((f"cannot run: {reason}\n" if reason else "ready to launch\n",
+                  "$warning" if reason else "$success"))  # fmt: skip
+    parts += [(f"{problem}\n", "$warning") for problem in root.problems]
+    for variant in root.variants:
+        verdict = "complete" if variant.complete else "incomplete"
+        parts.append((f"\n{variant.folder.name}/  {verdict}\n", "bold"))
+        for kind, component in variant.components.items():
+            parts.append(
+                (f"  {TITLES[kind]:<9}{component.scheme:<6}{size(component.nbytes)}\n", "")
+            )
+            parts += [(f"    {problem}\n", "$warning") for problem in component.problems]
+        parts += [(f"  missing: {name}\n", "$warning") for name in variant.missing]
+    parts += [(f"\nLoRA {lora.files[0].name}", "") for lora in root.loras if lora.files]
+    return Content.assemble(*parts)

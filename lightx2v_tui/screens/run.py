@@ -1,0 +1,231 @@
+"""The run: stages, steps, memory, cancel, and the path of the result."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from engine.spec.events import STAGES, CancelledByUser, Done, Failed
+from lightx2v_tui.jobs import Plan
+from lightx2v_tui.messages import CancelWanted, ErrorMet, MachineRead, RunWanted
+from lightx2v_tui.progress import duration, size
+from lightx2v_tui.runs import RunFolder
+from lightx2v_tui.screens.dialogs import Question
+from lightx2v_tui.tracker import RunView, StageView, Tracker
+from lightx2v_tui.widgets.bars import TitleBar
+from lightx2v_tui.widgets.meters import bar, history
+
+INTERVAL = 0.5  # seconds between two drawings of the progress
+METER_INTERVAL = 1.0
+HISTORY = 240
+
+
+class RunScreen(Screen[None]):
+    """One run, live, and its end."""
+
+    CSS_PATH = "run.tcss"
+    BINDINGS = [
+        Binding("c", "cancel", "Cancel", id="run.cancel", tooltip="Cancel this run"),
+        Binding("r", "again", "Run again", id="run.again", tooltip="Run again with the same seed"),
+        Binding("n", "new_seed", "New seed", id="run.new_seed", tooltip="Run again, another seed"),
+        Binding("y", "copy", "Copy path", id="run.copy", tooltip="Copy the path of the video"),
+        Binding("escape", "back", "Back", id="run.back", tooltip="Back; a run goes on"),
+    ]
+
+    def __init__(self, plan: Plan, folder: RunFolder, tracker: Tracker) -> None:
+        super().__init__(id="run")
+        self._plan, self._folder, self._tracker = plan, folder, tracker
+        self._ram: deque[float] = deque(maxlen=HISTORY)
+        self._vram: deque[float] = deque(maxlen=HISTORY)
+        self._cancelling = False
+
+    def compose(self) -> ComposeResult:
+        """Build the screen."""
+        yield TitleBar()
+        with VerticalScroll(id="content", can_focus=False):
+            with Container(id="progress", classes="panel") as panel:
+                panel.border_title = "Progress"
+                yield Static(id="stages", markup=False)
+                yield Static(id="current", markup=False)
+            with Container(id="memory", classes="panel") as panel:
+                panel.border_title = "Memory"
+                yield Static(id="meters", markup=False)
+            with Container(id="result", classes="panel") as panel:
+                panel.border_title = "Video"
+                yield Static(id="outcome", markup=False)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Start drawing."""
+        job = self._plan.job
+        model = self._plan.preset.model_path
+        self.query_one(TitleBar).place = f"{model.name if model else 'Run'} › Run"
+        vae = "tiny VAE" if job.tiny_vae else "full VAE"
+        facts = (
+            f"{job.width}x{job.height}, {job.frames} frames at {job.fps} fps, seed {job.seed}\n"
+            f"DiT {job.dit.precision.value}, T5 {job.t5.precision.value}, {vae}, "
+            f"{job.device} {job.compute_dtype.value}\n"
+        )
+        self.query_one("#outcome", Static).update(Content(f"{facts}{job.prompt}"))
+        self._drawing = self.set_interval(INTERVAL, self._draw)
+        self._metering = self.set_interval(METER_INTERVAL, self._read_machine)
+        self._read_machine()
+        self._draw()
+        if self._view.terminal is not None:
+            self.show_end()
+
+    @property
+    def _view(self) -> RunView:
+        return self._tracker.view
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        view = self._view
+        ended = next((stage.ended for stage in reversed(view.stages) if stage.ended), now)
+        total = (ended if view.terminal else now) - view.started
+        state = "cancelling…" if self._cancelling else "running"
+        if view.terminal is None:
+            self.query_one(TitleBar).state = f"{state} {duration(total)}"
+        lines = [_stage_line(stage, now) for stage in view.stages]
+        self.query_one("#stages", Static).update(Content("\n").join(lines))
+        self.query_one("#current", Static).update(self._current_line(view, now))
+
+    def _current_line(self, view: RunView, now: float) -> Content:
+        stage = view.current
+        if stage is not None and stage.name == "prepare":
+            return Content("Loading PyTorch and transformers, once after each start…")
+        if stage is None or not stage.total:
+            return Content(" ")
+        width = max(10, min(60, self.size.width - 44))
+        text = f"{bar(stage.done / stage.total, width)} {_amount(stage)}"
+        if stage.name == "denoise" and view.seconds_per_step is not None:
+            text += f"  {view.seconds_per_step:.2f} s/it"
+        remaining = view.remaining(now)
+        return Content(text + (f"  ETA {duration(remaining)}" if remaining is not None else ""))
+
+    @work(thread=True, exit_on_error=False, group="machine")
+    def _read_machine(self) -> None:
+        from lightx2v_tui.gpus import read_gpus
+        from lightx2v_tui.host import read_memory
+
+        self.post_message(MachineRead(read_gpus(), read_memory()))
+
+    def on_machine_read(self, message: MachineRead) -> None:
+        """Draw the meters."""
+        memory = message.memory
+        self._ram.append(1 - memory.available / memory.total)
+        width = max(8, min(30, self.size.width - 62))
+        line = _meter("RAM ", self._ram, memory.total - memory.available, memory.total, width)
+        lines = [f"{line} app {size(memory.process)}"]
+        for gpu in message.gpus.gpus[:1]:
+            if gpu.total_bytes:
+                self._vram.append(gpu.used_bytes / gpu.total_bytes)
+                lines.append(_meter("VRAM", self._vram, gpu.used_bytes, gpu.total_bytes, width))
+            readings = ((gpu.utilization, "% busy"), (gpu.temperature, "°C"), (gpu.power, "W"))
+            facts = [f"{value:.0f} {unit}" for value, unit in readings if value is not None]
+            lines.append(f"GPU  {gpu.name}  {'  '.join(facts)}")
+        self.query_one("#meters", Static).update(Content("\n".join(lines)))
+
+    def show_end(self) -> None:
+        """Show how the run ended; called once the engine is idle."""
+        self._drawing.stop()
+        self._metering.stop()
+        self._draw()
+        self._cancelling = False
+        title, outcome = self.query_one(TitleBar), self.query_one("#outcome", Static)
+        match self._view.terminal:
+            case Done(path=path, seconds=seconds):
+                title.state = f"done in {duration(seconds)}"
+                nbytes = path.stat().st_size if path.exists() else 0
+                made = f"Made in {duration(seconds)}, seed {self._plan.job.seed}."
+                outcome.update(
+                    Content.assemble(
+                        ("Saved ", "bold $success"),
+                        (str(path), "bold"),
+                        f"  {size(nbytes)}\n\n{made} y copies the path, for scp.",
+                    )
+                )
+            case Failed(error=error):
+                title.state = "failed"
+                outcome.update(Content.styled(f"{error}\nlog: {self._folder.log}", "$error"))
+                self.post_message(ErrorMet(error, str(self._folder.log)))
+            case CancelledByUser():
+                title.state = "cancelled"
+                outcome.update(Content("Cancelled; nothing was written."))
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
+        """Grey out what cannot be done now."""
+        busy = self._view.terminal is None
+        allowed = {
+            "cancel": busy,
+            "again": not busy,
+            "new_seed": not busy,
+            "copy": isinstance(self._view.terminal, Done),
+        }
+        return True if allowed.get(action, True) else None
+
+    def action_cancel(self) -> None:
+        """Cancel, after asking."""
+        text = "The video is not finished; nothing of it is kept."
+        self.app.push_screen(Question("Cancel this run?", text), self._cancel)
+
+    def _cancel(self, yes: bool | None) -> None:
+        if yes and self._view.terminal is None:
+            self._cancelling = True
+            self.post_message(CancelWanted())
+            self._draw()
+
+    def action_again(self) -> None:
+        """Run the same job again."""
+        self._restart(self._plan)
+
+    def action_new_seed(self) -> None:
+        """Run again with the next random seed."""
+        import secrets
+
+        self._restart(self._plan.with_seed(secrets.randbelow(2**32)))
+
+    def _restart(self, plan: Plan) -> None:
+        own_folder = self._plan.job.output == self._folder.output
+        self.post_message(RunWanted(plan, own_folder))
+
+    def action_copy(self) -> None:
+        """Copy the path of the video to the terminal's clipboard."""
+        path = self._plan.job.output
+        self.app.copy_to_clipboard(str(path))
+        self.notify(str(path), title="Copied", markup=False)
+
+    def action_back(self) -> None:
+        """Back to the form; a run goes on and can be viewed again."""
+        self.app.pop_screen()
+
+
+def _meter(name: str, values: deque[float], used: int, total: int, width: int) -> str:
+    amount = f"{size(used)} of {size(total)}"
+    return f"{name} {bar(values[-1], width)} {amount:<20} {history(list(values), width // 2)}"
+
+
+def _stage_line(stage: StageView, now: float) -> Content:
+    title = f"{STAGES[stage.name]:<24}"
+    if stage.started is None:
+        return Content.styled(f"○ {title}", "dim")
+    seconds = duration((stage.ended or now) - stage.started)
+    if stage.ended is None:
+        return Content.assemble((f"● {title}", "bold $accent"), f" {seconds}  {stage.detail}")
+    return Content.assemble((f"✓ {title}", "$success"), f" {seconds}")
+
+
+def _amount(stage: StageView) -> str:
+    if stage.name.startswith("load"):
+        return f"{size(stage.done)} of {size(stage.total)}"
+    unit = "step" if stage.name == "denoise" else "frame"
+    return f"{unit} {stage.done}/{stage.total}"

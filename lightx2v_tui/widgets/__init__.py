@@ -1,0 +1,1 @@
+"""Reusable widgets: data comes down to them, messages go up."""

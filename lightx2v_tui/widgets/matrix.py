@@ -1,0 +1,126 @@
+"""The precision matrix: one row a component, one cell a precision; arrows and space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual import events
+from textual.app import RenderResult
+from textual.binding import Binding
+from textual.content import Content
+from textual.geometry import clamp
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+
+LABEL_WIDTH = 5
+CELL_WIDTH = 9
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to pick; a `reason` says why it cannot be."""
+
+    value: str
+    label: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A component, its cells, which of them is picked, and a word on that one."""
+
+    title: str
+    cells: tuple[Cell, ...]
+    picked: int
+    note: str = ""
+
+
+class Matrix(Widget, can_focus=True):
+    """Rows of cells of which one each is picked; what cannot be picked stays visible, dimmed."""
+
+    DEFAULT_CSS = """
+    Matrix { height: auto; width: 1fr; }
+    Matrix:focus { background-tint: $foreground 4%; }
+    """
+    BINDINGS = [
+        Binding("up,k", "move(-1, 0)", "Up", show=False, id="matrix.up"),
+        Binding("down,j", "move(1, 0)", "Down", show=False, id="matrix.down"),
+        Binding("left,h", "move(0, -1)", "Left", show=False, id="matrix.left"),
+        Binding("right,l", "move(0, 1)", "Right", show=False, id="matrix.right"),
+        Binding("space", "pick", "Pick", id="matrix.pick", tooltip="Pick this precision"),
+    ]
+    rows: reactive[tuple[Row, ...]] = reactive((), layout=True)
+    cursor: reactive[tuple[int, int]] = reactive((0, 0))
+
+    @dataclass
+    class Picked(Message):
+        """A cell was picked."""
+
+        row: str
+        value: str
+
+    @dataclass
+    class Highlighted(Message):
+        """The cursor is on a cell, or has left the matrix."""
+
+        reason: str
+
+    def render(self) -> RenderResult:
+        """Draw one line per row."""
+        lines = [self._line(index, row) for index, row in enumerate(self.rows)]
+        return Content("\n").join(lines)
+
+    def _line(self, index: int, row: Row) -> Content:
+        parts: list[tuple[str, str]] = [(row.title.ljust(LABEL_WIDTH), "bold $primary")]
+        for column, cell in enumerate(row.cells):
+            mark = "●" if column == row.picked else "○" if not cell.reason else "×"
+            style = "dim" if cell.reason else "bold $accent" if column == row.picked else ""
+            if self.has_focus and (index, column) == self.cursor:
+                style += " reverse"
+            parts.append((f" {mark} {cell.label}".ljust(CELL_WIDTH - 1), style))
+            parts.append((" ", ""))
+        missing = max((len(row.cells) for row in self.rows), default=0) - len(row.cells)
+        parts.append((" " * (missing * CELL_WIDTH) + row.note, "$text-muted"))
+        return Content.assemble(*parts)
+
+    def action_move(self, down: int, right: int) -> None:
+        """Move the cursor."""
+        row = clamp(self.cursor[0] + down, 0, max(0, len(self.rows) - 1))
+        last = len(self.rows[row].cells) - 1 if self.rows else 0
+        self.cursor = (row, clamp(self.cursor[1] + right, 0, max(0, last)))
+
+    def action_pick(self) -> None:
+        """Pick the cell under the cursor, or say why not."""
+        if not self.rows:
+            return
+        row = self.rows[self.cursor[0]]
+        cell = row.cells[self.cursor[1]]
+        if cell.reason:
+            self.notify(cell.reason, title=f"{row.title} {cell.label}", severity="warning")
+        else:
+            self.post_message(self.Picked(row.title, cell.value))
+
+    def watch_cursor(self) -> None:
+        """Tell the reason of the cell the cursor came to."""
+        self._tell()
+
+    def on_focus(self) -> None:
+        """Tell the reason of the cell under the cursor."""
+        self._tell()
+
+    def on_blur(self) -> None:
+        """The cursor is not shown any more."""
+        self.post_message(self.Highlighted(""))
+
+    def _tell(self) -> None:
+        if self.rows:
+            cell = self.rows[self.cursor[0]].cells[self.cursor[1]]
+            self.post_message(self.Highlighted(cell.reason))
+
+    def on_click(self, event: events.Click) -> None:
+        """Pick with the mouse."""
+        column = (event.x - LABEL_WIDTH) // CELL_WIDTH
+        if 0 <= event.y < len(self.rows) and 0 <= column < len(self.rows[event.y].cells):
+            self.cursor = (event.y, column)
+            self.action_pick()
