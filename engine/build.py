@@ -24,6 +24,7 @@ from engine.spec.job import Weights
 from engine.spec.precision import CODE_DTYPES, Precision, QuantCompute
 
 SCALE = "weight_scale"
+RUN_AHEAD = 16  # layers the host may be ahead of the device: less than half a DiT block
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,27 @@ def load(
         yield BytesRead(recipe.component, piece.file.name, done, total)
 
 
-def cancel_between(blocks: Iterable[nn.Module], stop: StopEvent) -> None:
-    """Make every block look at the stop event before it computes."""
+def make_cancellable(model: nn.Module, stop: StopEvent) -> None:
+    """Make every layer look at the stop event before it computes.
 
-    def check(_module: nn.Module, _inputs: object) -> None:
+    CUDA runs behind the host, by up to a thousand kernels; each layer waits for one a
+    little before it, so that a cancelled run ends with the layer under way and the queue never runs dry.
+    """
+    queued: list[torch.cuda.Event] = []
+
+    def check(_module: nn.Module, inputs: tuple[object, ...]) -> None:
         if stop.is_set():
             raise Cancelled
+        if inputs and isinstance(inputs[0], Tensor) and inputs[0].is_cuda:
+            event = torch.cuda.Event()
+            event.record()
+            queued.append(event)
+            if len(queued) > RUN_AHEAD:
+                queued.pop(0).synchronize()
 
-    for block in blocks:
-        block.register_forward_pre_hook(check)
+    for module in model.modules():
+        if not any(True for _ in module.children()):
+            module.register_forward_pre_hook(check)
 
 
 def _check_precision(recipe: Recipe, weights: Weights, stored: dict[str, TensorInfo]) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from threading import Event as StopEvent
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engine.build import Placement, Recipe, cancel_between, load
+from engine.build import Placement, Recipe, load, make_cancellable
 from engine.models.t5 import build_t5
 from engine.models.tiny_vae import TinyVae
 from engine.models.vae import WanVae
@@ -74,7 +74,7 @@ def encode_text(run: Run) -> Generator[Event, None, Tensor]:
         model = build_t5(arch)
     yield from load(model, T5, job.t5, placement, run.stop)
     model.encoder.embed_tokens = model.shared
-    cancel_between(model.encoder.block, run.stop)
+    make_cancellable(model, run.stop)
     yield StageStarted("encode_text")
     # No padding and no mask: a masked token changes nothing in the tokens before it.
     context = model(input_ids=ids.to(placement.device)).last_hidden_state[0]
@@ -92,7 +92,7 @@ def denoise(run: Run, context: Tensor) -> Generator[Event, None, Tensor]:
     with torch.device("meta"):
         model = WanTransformer(job.architecture)
     yield from load(model, DIT, job.dit, placement, run.stop)
-    cancel_between(model.blocks, run.stop)
+    make_cancellable(model, run.stop)
 
     schedule = StepDistillSchedule.from_spec(job.schedule)
     generator = torch.Generator("cpu").manual_seed(job.seed)
@@ -130,9 +130,7 @@ def decode(run: Run, latents: Tensor) -> Iterator[Event]:
     recipe = TINY_VAE_DECODER if job.tiny_vae else VAE_DECODER
     placement = run.placement()
     yield from load(model, recipe, job.vae, placement, run.stop)
-    cancel_between(
-        (module for module in model.modules() if isinstance(module, nn.Conv2d)), run.stop
-    )
+    make_cancellable(model, run.stop)
 
     yield StageStarted("decode", job.frames)
     kept: list[Tensor] = []

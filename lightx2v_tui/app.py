@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import App
 from textual.binding import Binding
 from textual.screen import Screen
 
-from engine.spec.errors import EngineError
-from engine.spec.events import TERMINAL, Event
 from lightx2v_tui import settings
-from lightx2v_tui.jobs import Plan
 from lightx2v_tui.messages import ErrorMet, ModelChosen, RunEnded, RunWanted
 from lightx2v_tui.paths import themes_dir
-from lightx2v_tui.presets import Preset
-from lightx2v_tui.runs import RunFolder, RunRecord, new_run
-from lightx2v_tui.session import Session
+from lightx2v_tui.screens.models import ModelsScreen
 from lightx2v_tui.themes import load_themes
-from lightx2v_tui.tracker import Tracker
+
+if TYPE_CHECKING:  # what is only needed once there is something to launch
+    from engine.spec.errors import EngineError
+    from engine.spec.events import Event
+    from lightx2v_tui.jobs import Plan
+    from lightx2v_tui.presets import Preset
+    from lightx2v_tui.runs import RunFolder
+    from lightx2v_tui.session import Session
+    from lightx2v_tui.tracker import Tracker
 
 QUIT_SECONDS = 5.0  # how long leaving waits for the engine to notice that it should stop
 
@@ -42,26 +46,39 @@ class LightX2VApp(App[int]):
     ]  # fmt: skip
 
     def __init__(
-        self, roots: Sequence[Path], preset: Preset | None, places: Sequence[Path]
+        self, places: Sequence[Path], make_preset: Callable[[], Preset] | None = None
     ) -> None:
-        """Open on `roots` first, then look in `places`; a preset opens its launch form."""
+        """Look for models in `places`; where there is a preset, its launch form opens.
+
+        The preset is made after the first frame: reading a model's headers takes a moment.
+        """
         super().__init__()
         self.animation_level = "none"  # every frame of an animation travels over SSH
-        self._places = [*roots, *places]
-        self._preset = preset
-        self.session = Session(self._on_engine_event)
-        self.tracker = Tracker()
+        self._places = places
+        self._make_preset = make_preset
+        self._session: Session | None = None
+        self._tracker: Tracker | None = None
         self._run: tuple[Plan, RunFolder] | None = None
         self._used: dict[Path, Preset] = {}
 
-    def on_mount(self) -> None:
-        """Show the first screen."""
-        self._load_themes()
-        from lightx2v_tui.screens.models import ModelsScreen
+    def get_default_screen(self) -> ModelsScreen:
+        """The models are the first screen."""
+        return ModelsScreen(self._places)
 
-        self.push_screen(ModelsScreen(self._places))
-        if self._preset is not None:
-            self.open_preset(self._preset)
+    def on_mount(self) -> None:
+        """Dress, and open the preset that was given."""
+        self._load_themes()
+        if self._make_preset is not None:
+            self.call_after_refresh(self._open_preset, self._make_preset)
+
+    @property
+    def session(self) -> Session:
+        """The one engine thread, made when it is first needed."""
+        if self._session is None:
+            from lightx2v_tui.session import Session
+
+            self._session = Session(self._on_engine_event)
+        return self._session
 
     def _load_themes(self) -> None:
         themes, problems = load_themes(themes_dir())
@@ -74,13 +91,18 @@ class LightX2VApp(App[int]):
             self.notify("\n".join(problems), severity="warning", markup=False)
         self.theme_changed_signal.subscribe(self, lambda theme: settings.remember_theme(theme.name))
 
-    def open_preset(self, preset: Preset) -> None:
+    def _open_preset(self, make: Callable[[], Preset]) -> None:
         """Open the launch form on a preset that names its model."""
+        from engine.spec.errors import EngineError
         from lightx2v_tui.catalog import inspect_root
         from lightx2v_tui.screens.launch import LaunchScreen
 
         try:
+            preset = make()
             root = inspect_root(preset.model_path) if preset.model_path else None
+        except EngineError as error:
+            self.show_error(error)
+            return
         except OSError as error:
             self.show_error(EngineError("The preset's model cannot be read", str(error)))
             return
@@ -101,6 +123,10 @@ class LightX2VApp(App[int]):
 
     def on_run_wanted(self, message: RunWanted) -> None:
         """Start a planned job and show it; a run under way is shown instead."""
+        from engine.spec.errors import EngineError
+        from lightx2v_tui.runs import RunRecord, new_run
+        from lightx2v_tui.tracker import Tracker
+
         if self.session.busy:
             self.notify("A run is under way; this is it.")
             self.action_view_run()
@@ -118,7 +144,7 @@ class LightX2VApp(App[int]):
             return
         self._remember(plan.preset, own_folder=message.own_folder)
         self._run = (plan, folder)
-        self.tracker = Tracker()
+        self._tracker = Tracker()
         self.session.start(plan.job, folder, record)
         self.action_view_run()
 
@@ -131,9 +157,9 @@ class LightX2VApp(App[int]):
         """Show the run under way, or the last one."""
         from lightx2v_tui.screens.run import RunScreen
 
-        if self._run is None:
+        if self._run is None or self._tracker is None:
             return
-        screen = RunScreen(*self._run, self.tracker)
+        screen = RunScreen(*self._run, self._tracker)
         if isinstance(self.screen, RunScreen):
             self.switch_screen(screen)
         else:
@@ -159,7 +185,10 @@ class LightX2VApp(App[int]):
 
     def _on_engine_event(self, event: Event) -> None:
         """Take an event on the engine's thread; screens look at the tracker when they draw."""
-        self.tracker.take(event)
+        from engine.spec.events import TERMINAL
+
+        if self._tracker is not None:
+            self._tracker.take(event)
         if isinstance(event, TERMINAL):
             self.post_message(RunEnded(event))
 
@@ -206,5 +235,6 @@ class LightX2VApp(App[int]):
 
     def on_unmount(self) -> None:
         """Let the engine end before the process does."""
-        self.session.cancel()
-        self.session.wait(QUIT_SECONDS)
+        if self._session is not None:
+            self._session.cancel()
+            self._session.wait(QUIT_SECONDS)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.spec.errors import EngineError
-from lightx2v_tui import choices
-from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.paths import cache_dir
-from lightx2v_tui.presets import Preset
+
+if TYPE_CHECKING:
+    from lightx2v_tui.presets import Preset
 
 NAME = "Demo-T2V-StepDistill-CfgDistill-LightX2V"
 WIDTH, HEIGHT, FRAMES = 256, 160, 33
@@ -45,8 +47,15 @@ def ensure_model(dest: Path | None) -> Path:
     return root
 
 
-def demo_preset(root_path: Path) -> Preset:
-    """A preset for the demo model, small enough for any CPU."""
+def demo_preset(root_path: Path, assignments: tuple[str, ...] = ()) -> Preset:
+    """A preset for the demo model, small enough for any CPU; `assignments` as of `--set`.
+
+    Raises:
+        EngineError: the demo model is damaged, or an assignment is wrong.
+    """
+    from lightx2v_tui import choices, presets
+    from lightx2v_tui.catalog import inspect_root
+
     root = inspect_root(root_path)
     if root is None:
         raise EngineError(
@@ -55,4 +64,5 @@ def demo_preset(root_path: Path) -> Preset:
             f"Delete {root_path} and start the demo again.",
         )
     preset = choices.preset_for(root, choices.recommended(root, None))
-    return replace(preset, width=WIDTH, height=HEIGHT, frames=FRAMES)
+    preset = replace(preset, width=WIDTH, height=HEIGHT, frames=FRAMES)
+    return presets.parse(json.dumps(presets.to_json(preset)), "the demo preset", assignments)

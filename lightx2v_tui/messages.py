@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from engine.spec.errors import EngineError
-from engine.spec.events import Event
-from lightx2v_tui.catalog import ModelRoot, Skipped
-from lightx2v_tui.gpus import GpuReading
-from lightx2v_tui.host import HostMemory
-from lightx2v_tui.jobs import Plan
+if TYPE_CHECKING:  # names of what is carried; the first frame need not wait for them
+    from engine.spec.errors import EngineError
+    from engine.spec.events import Event
+    from lightx2v_tui.catalog import ModelRoot, Skipped
+    from lightx2v_tui.gpus import GpuReading
+    from lightx2v_tui.host import HostMemory
+    from lightx2v_tui.jobs import Plan
 
 
 @dataclass

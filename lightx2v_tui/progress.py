@@ -15,6 +15,7 @@ from engine.spec.events import (
     StepDone,
     as_json,
 )
+from lightx2v_tui.units import size
 
 WIDTH = 24
 INTERVAL = 0.1  # seconds between redraws
@@ -95,22 +96,3 @@ class Bar:
         filled = WIDTH * done // total if total else 0
         bar = "█" * filled + "░" * (WIDTH - filled)
         return f"{STAGES[self._stage]:<24}{bar if total else ' ' * WIDTH} {text}"[:100]
-
-
-def size(nbytes: int) -> str:
-    """Bytes in the unit that reads best."""
-    value = float(nbytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 7.2 s, 1:23 or 2:03:04."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -52,6 +52,11 @@ class RunView:
         steps = self.steps[1:] or self.steps
         return sum(steps) / len(steps) if steps else None
 
+    def total(self, now: float) -> float:
+        """Seconds from the start to the end of the last stage, or to now while one is under way."""
+        ends = [stage.ended for stage in self.stages if stage.ended is not None]
+        return (max(ends) if self.terminal is not None and ends else now) - self.started
+
     def remaining(self, now: float) -> float | None:
         """Seconds until the stage under way ends, where it counts its units."""
         stage = self.current

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.ops.attention import attention
+from engine.ops.attention import Attention
 from engine.spec.architecture import DitArchitecture
 
 ROPE_THETA = 10_000.0
@@ -90,6 +90,7 @@ class SelfAttention(nn.Module):
     def __init__(self, arch: DitArchitecture) -> None:
         super().__init__()
         self.heads = arch.num_heads
+        self.attention = Attention()
         self.q = nn.Linear(arch.dim, arch.dim)
         self.k = nn.Linear(arch.dim, arch.dim)
         self.v = nn.Linear(arch.dim, arch.dim)
@@ -103,7 +104,7 @@ class SelfAttention(nn.Module):
         query = apply_rope(self.norm_q(self.q(hidden)).unflatten(-1, split), rope)
         key = apply_rope(self.norm_k(self.k(hidden)).unflatten(-1, split), rope)
         value = self.v(hidden).unflatten(-1, split)
-        return self.o(attention(query, key, value))
+        return self.o(self.attention(query, key, value))
 
 
 class CrossAttention(nn.Module):
@@ -112,6 +113,7 @@ class CrossAttention(nn.Module):
     def __init__(self, arch: DitArchitecture) -> None:
         super().__init__()
         self.heads = arch.num_heads
+        self.attention = Attention()
         self.q = nn.Linear(arch.dim, arch.dim)
         self.k = nn.Linear(arch.dim, arch.dim)
         self.v = nn.Linear(arch.dim, arch.dim)
@@ -129,11 +131,11 @@ class CrossAttention(nn.Module):
         query = self.norm_q(self.q(hidden)).unflatten(-1, split)
         key = self.norm_k(self.k(text)).unflatten(-1, split)
         value = self.v(text).unflatten(-1, split)
-        attended = attention(query, key, value)
+        attended = self.attention(query, key, value)
         if image is not None:
             key_image = self.norm_k_img(self.k_img(image)).unflatten(-1, split)
             value_image = self.v_img(image).unflatten(-1, split)
-            attended = attended + attention(query, key_image, value_image)
+            attended = attended + self.attention(query, key_image, value_image)
         return self.o(attended)
 
 

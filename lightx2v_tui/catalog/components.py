@@ -61,7 +61,8 @@ def find_components(folder: Path, names: Iterable[str]) -> dict[Kind, Component]
             headers.setdefault(kind, []).append(header)
     return {
         kind: _component(kind, folder, headers.get(kind, []), broken.get(kind, []))
-        for kind in (*headers, *(kind for kind in broken if kind not in headers))
+        for kind in Kind
+        if kind in headers or kind in broken
     }
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from lightx2v_tui import host, paths
 from lightx2v_tui.catalog.disk import disk_of
 from lightx2v_tui.gpus import Gpu, read_gpus
-from lightx2v_tui.progress import size
+from lightx2v_tui.units import size
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "av", "textual", "ftfy")
 

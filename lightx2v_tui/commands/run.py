@@ -19,9 +19,10 @@ from lightx2v_tui.gpus import Gpu, read_gpus
 from lightx2v_tui.jobs import Options, Plan
 from lightx2v_tui.paths import presets_dir
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent, size
+from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent
 from lightx2v_tui.runs import RunRecord, new_run
 from lightx2v_tui.session import Session
+from lightx2v_tui.units import size
 
 OK, FAILED, CANCELLED = 0, 1, 130
 

@@ -13,7 +13,7 @@ from lightx2v_tui.catalog import TITLES, ModelRoot, Skipped, find_roots
 from lightx2v_tui.catalog.report import as_json
 from lightx2v_tui.choices import reason_not_runnable
 from lightx2v_tui.paths import model_dirs
-from lightx2v_tui.progress import size
+from lightx2v_tui.units import size
 
 
 def execute(args: argparse.Namespace) -> int:

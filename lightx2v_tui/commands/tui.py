@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.spec.errors import JobError
 from lightx2v_tui import output, settings
 from lightx2v_tui.paths import model_dirs
-from lightx2v_tui.presets import Preset, read
+
+if TYPE_CHECKING:
+    from lightx2v_tui.presets import Preset
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Open the app."""
-    preset = read(args.preset) if args.preset else None
-    return open_app(roots=args.root, preset=preset)
+    """Open the app; a preset that cannot be read is told before the screen is taken."""
+    if args.preset is None:
+        return open_app(args.root)
+    from lightx2v_tui.presets import read
+
+    preset = read(args.preset)
+    return open_app(args.root, lambda: preset)
 
 
-def open_app(*, roots: Sequence[Path], preset: Preset | None, only: bool = False) -> int:
-    """Open the app on `roots` first; with `only`, nothing else is looked at.
+def open_app(
+    roots: Sequence[Path],
+    make_preset: Callable[[], Preset] | None = None,
+    *,
+    elsewhere: bool = True,
+) -> int:
+    """Open the app on `roots`, and look in the usual places too unless told not to.
 
     Raises:
         JobError: stdin or stdout is not a terminal.
@@ -34,8 +45,9 @@ def open_app(*, roots: Sequence[Path], preset: Preset | None, only: bool = False
         )
     from lightx2v_tui.app import LightX2VApp  # textual: 0.2 s
 
-    stored, _ = settings.load()
-    places = [] if only else [*map(Path, stored.roots), *model_dirs()]
-    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    places = [root.expanduser() for root in roots]
+    if elsewhere:
+        stored, _ = settings.load()
+        places += [*map(Path, stored.roots), *model_dirs()]
     output.keep_terminal()
-    return LightX2VApp([root.expanduser() for root in roots], preset, places).run() or 0
+    return LightX2VApp(places, make_preset).run() or 0

@@ -21,7 +21,7 @@ from lightx2v_tui.catalog import Component, Kind, ModelRoot
 from lightx2v_tui.choices import Choice
 from lightx2v_tui.messages import ErrorMet, RunWanted
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.progress import size
+from lightx2v_tui.units import size
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.matrix import Cell, Matrix, Row
 

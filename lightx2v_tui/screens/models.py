@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container, VerticalScroll
@@ -15,13 +16,13 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
-from engine.spec.errors import JobError
-from lightx2v_tui.catalog import TITLES, ModelRoot, Skipped, find_roots
-from lightx2v_tui.choices import reason_not_runnable
 from lightx2v_tui.messages import ErrorMet, MachineRead, ModelChosen, RootFound, ScanEnded
-from lightx2v_tui.progress import size
 from lightx2v_tui.widgets.bars import MachineBar, TitleBar
 
+if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
+    from lightx2v_tui.catalog import ModelRoot, Skipped
+
+COLUMNS = {"Task": 5, "Size": 8, "Variants": 15}  # and the name takes what they leave
 EMPTY = """No models yet.
 
 lightx2v-tui looks for folders in LightX2V's layout: a model folder with
@@ -73,8 +74,8 @@ class ModelsScreen(Screen[None]):
     def on_mount(self) -> None:
         """Start looking."""
         self.query_one(TitleBar).place = "Models"
-        table = self.query_one(DataTable)
-        for name, width in (("Model", 44), ("Task", 6), ("Size", 8), ("Variants", 16)):
+        table = self.query_one(ModelTable)
+        for name, width in (("Model", 44), *COLUMNS.items()):
             table.add_column(name, width=width, key=name)
         table.focus()
         self.call_after_refresh(self.action_rescan)
@@ -83,14 +84,28 @@ class ModelsScreen(Screen[None]):
         """Stop looking."""
         self._stop.set()
 
-    def on_resize(self) -> None:
+    @on(events.Resize)
+    def _on_resized(self) -> None:
+        self.call_after_refresh(self._fit_name)
+
+    def _fit_name(self) -> None:
         """Give the name what the other columns leave."""
-        table = self.query_one(DataTable)
-        column = table.columns.get("Model")  # type: ignore[call-overload]
-        if column is not None:
-            spare = table.size.width - (6 + 8 + 16) - 2 * 4 - 2
-            column.width = max(12, min(60, spare))
-            table.refresh(layout=True)
+        table = self.query_one(ModelTable)
+        padding = 2 * table.cell_padding * (len(COLUMNS) + 1)
+        width = max(12, table.size.width - sum(COLUMNS.values()) - padding - 1)
+        for column in table.columns.values():
+            if column.key.value == "Model" and column.width != width:
+                column.width = width
+                table.clear()
+                for root in self._roots.values():
+                    self._add_row(root)
+
+    def _add_row(self, root: ModelRoot) -> None:
+        from lightx2v_tui.screens.describe import row
+
+        table = self.query_one(ModelTable)
+        width = next(iter(table.columns.values())).width
+        table.add_row(*row(root, width), key=str(root.path))
 
     def action_rescan(self) -> None:
         """Look at the disks again."""
@@ -98,13 +113,16 @@ class ModelsScreen(Screen[None]):
         self._stop = threading.Event()
         self._roots.clear()
         self._skipped.clear()
-        self.query_one(DataTable).clear()
+        self.query_one(ModelTable).clear()
         self.query_one(TitleBar).state = "looking…"
         self._scan(self._stop)
         self._read_machine()
 
     @work(thread=True, exit_on_error=False, group="scan")
     def _scan(self, stop: threading.Event) -> None:
+        import lightx2v_tui.screens.describe  # noqa: F401 - rows need it; not on the screen's thread
+        from lightx2v_tui.catalog import find_roots
+
         started = time.perf_counter()
         for found in find_roots(self._places, stop):
             if not stop.is_set():
@@ -125,12 +143,14 @@ class ModelsScreen(Screen[None]):
 
     def on_root_found(self, message: RootFound) -> None:
         """Add a row."""
+        from lightx2v_tui.catalog import Skipped
+
         if isinstance(message.found, Skipped):
             self._skipped.append(message.found)
             return
         root = message.found
         self._roots[str(root.path)] = root
-        self.query_one(DataTable).add_row(*_row(root), key=str(root.path))
+        self._add_row(root)
         if len(self._roots) == 1:
             self._explain(root)
 
@@ -158,6 +178,9 @@ class ModelsScreen(Screen[None]):
     def _open(self, root: ModelRoot | None) -> None:
         if root is None:
             return
+        from engine.spec.errors import JobError
+        from lightx2v_tui.choices import reason_not_runnable
+
         reason = reason_not_runnable(root)
         if reason:
             fix = "Choose another model; the pane on this screen lists what this one has."
@@ -166,45 +189,7 @@ class ModelsScreen(Screen[None]):
             self.post_message(ModelChosen(root))
 
     def _explain(self, root: ModelRoot) -> None:
+        from lightx2v_tui.screens.describe import explain
+
         self.query_one("#detail").border_title = root.name
         self.query_one("#about", Static).update(explain(root))
-
-
-def _row(root: ModelRoot) -> tuple[Content, ...]:
-    runnable = not reason_not_runnable(root)
-    badges: list[tuple[str, str]] = []
-    for variant in root.variants:
-        style = "$success" if variant.complete else "$warning"
-        badges.append((f"{variant.precision.value}{'' if variant.complete else '!'} ", style))
-    total = sum(variant.nbytes for variant in root.variants)
-    name = Content.styled(root.name, "bold" if runnable else "dim")
-    return name, Content(root.task), Content(size(total)), Content.assemble(*badges)
-
-
-def explain(root: ModelRoot) -> Content:
-    """Describe a root: every component, and every missing piece in words."""
-    parts: list[tuple[str, str]] = [
-        (f"{root.path}\n", "$text-muted"),
-        (f"{root.family} {root.task}, ", ""),
-        ("step-distilled" if root.distilled else "40 or 50 steps", ""),
-    ]
-    if root.architecture is not None:
-        arch = root.architecture
-        parts.append((f", {arch.num_layers} blocks of width {arch.dim}", ""))
-    disk = root.disk
-    parts.append((f"\ndisk: {disk.kind}, {size(disk.free_bytes)} free\n", ""))
-    reason = reason_not_runnable(root)
-    parts.append((f"cannot run: {reason}\n" if reason else "ready to launch\n",
-                  "$warning" if reason else "$success"))  # fmt: skip
-    parts += [(f"{problem}\n", "$warning") for problem in root.problems]
-    for variant in root.variants:
-        verdict = "complete" if variant.complete else "incomplete"
-        parts.append((f"\n{variant.folder.name}/  {verdict}\n", "bold"))
-        for kind, component in variant.components.items():
-            parts.append(
-                (f"  {TITLES[kind]:<9}{component.scheme:<6}{size(component.nbytes)}\n", "")
-            )
-            parts += [(f"    {problem}\n", "$warning") for problem in component.problems]
-        parts += [(f"  missing: {name}\n", "$warning") for name in variant.missing]
-    parts += [(f"\nLoRA {lora.files[0].name}", "") for lora in root.loras if lora.files]
-    return Content.assemble(*parts)

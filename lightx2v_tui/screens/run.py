@@ -16,16 +16,30 @@ from textual.widgets import Footer, Static
 from engine.spec.events import STAGES, CancelledByUser, Done, Failed
 from lightx2v_tui.jobs import Plan
 from lightx2v_tui.messages import CancelWanted, ErrorMet, MachineRead, RunWanted
-from lightx2v_tui.progress import duration, size
 from lightx2v_tui.runs import RunFolder
 from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.tracker import RunView, StageView, Tracker
+from lightx2v_tui.units import duration, seconds, size
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.meters import bar, history
 
 INTERVAL = 0.5  # seconds between two drawings of the progress
 METER_INTERVAL = 1.0
 HISTORY = 240
+
+
+class Line(Static):
+    """One line that is sent to the terminal only when it says something new."""
+
+    DEFAULT_CSS = "Line { height: 1; }"
+    _shown: Content | None = None
+
+    def show(self, content: Content) -> None:
+        """Show a line."""
+        self.display = bool(content.plain)
+        if content != self._shown:
+            self._shown = content
+            self.update(content)
 
 
 class RunScreen(Screen[None]):
@@ -53,11 +67,14 @@ class RunScreen(Screen[None]):
         with VerticalScroll(id="content", can_focus=False):
             with Container(id="progress", classes="panel") as panel:
                 panel.border_title = "Progress"
-                yield Static(id="stages", markup=False)
-                yield Static(id="current", markup=False)
+                for name in STAGES:
+                    yield Line(id=f"stage-{name}")
+                yield Line(id="current")
             with Container(id="memory", classes="panel") as panel:
                 panel.border_title = "Memory"
-                yield Static(id="meters", markup=False)
+                yield Line(id="ram")
+                yield Line(id="vram")
+                yield Line(id="gpu")
             with Container(id="result", classes="panel") as panel:
                 panel.border_title = "Video"
                 yield Static(id="outcome", markup=False)
@@ -89,27 +106,25 @@ class RunScreen(Screen[None]):
     def _draw(self) -> None:
         now = time.monotonic()
         view = self._view
-        ended = next((stage.ended for stage in reversed(view.stages) if stage.ended), now)
-        total = (ended if view.terminal else now) - view.started
-        state = "cancelling…" if self._cancelling else "running"
         if view.terminal is None:
-            self.query_one(TitleBar).state = f"{state} {duration(total)}"
-        lines = [_stage_line(stage, now) for stage in view.stages]
-        self.query_one("#stages", Static).update(Content("\n").join(lines))
-        self.query_one("#current", Static).update(self._current_line(view, now))
+            state = "cancelling…" if self._cancelling else "running"
+            self.query_one(TitleBar).state = f"{state} {seconds(view.total(now))}"
+        for stage in view.stages:
+            self.query_one(f"#stage-{stage.name}", Line).show(_stage_line(stage, now))
+        self.query_one("#current", Line).show(self._current_line(view, now))
 
     def _current_line(self, view: RunView, now: float) -> Content:
         stage = view.current
         if stage is not None and stage.name == "prepare":
             return Content("Loading PyTorch and transformers, once after each start…")
         if stage is None or not stage.total:
-            return Content(" ")
+            return Content("")
         width = max(10, min(60, self.size.width - 44))
         text = f"{bar(stage.done / stage.total, width)} {_amount(stage)}"
         if stage.name == "denoise" and view.seconds_per_step is not None:
             text += f"  {view.seconds_per_step:.2f} s/it"
         remaining = view.remaining(now)
-        return Content(text + (f"  ETA {duration(remaining)}" if remaining is not None else ""))
+        return Content(text + (f"  ETA {seconds(remaining)}" if remaining is not None else ""))
 
     @work(thread=True, exit_on_error=False, group="machine")
     def _read_machine(self) -> None:
@@ -124,15 +139,15 @@ class RunScreen(Screen[None]):
         self._ram.append(1 - memory.available / memory.total)
         width = max(8, min(30, self.size.width - 62))
         line = _meter("RAM ", self._ram, memory.total - memory.available, memory.total, width)
-        lines = [f"{line} app {size(memory.process)}"]
+        self.query_one("#ram", Line).show(Content(f"{line} app {size(memory.process)}"))
         for gpu in message.gpus.gpus[:1]:
             if gpu.total_bytes:
                 self._vram.append(gpu.used_bytes / gpu.total_bytes)
-                lines.append(_meter("VRAM", self._vram, gpu.used_bytes, gpu.total_bytes, width))
+                line = _meter("VRAM", self._vram, gpu.used_bytes, gpu.total_bytes, width)
+                self.query_one("#vram", Line).show(Content(line))
             readings = ((gpu.utilization, "% busy"), (gpu.temperature, "°C"), (gpu.power, "W"))
             facts = [f"{value:.0f} {unit}" for value, unit in readings if value is not None]
-            lines.append(f"GPU  {gpu.name}  {'  '.join(facts)}")
-        self.query_one("#meters", Static).update(Content("\n".join(lines)))
+            self.query_one("#gpu", Line).show(Content(f"GPU  {gpu.name}  {'  '.join(facts)}"))
 
     def show_end(self) -> None:
         """Show how the run ended; called once the engine is idle."""
@@ -142,10 +157,11 @@ class RunScreen(Screen[None]):
         self._cancelling = False
         title, outcome = self.query_one(TitleBar), self.query_one("#outcome", Static)
         match self._view.terminal:
-            case Done(path=path, seconds=seconds):
-                title.state = f"done in {duration(seconds)}"
+            case Done(path=path):
+                total = duration(self._view.total(time.monotonic()))
+                title.state = f"done in {total}"
                 nbytes = path.stat().st_size if path.exists() else 0
-                made = f"Made in {duration(seconds)}, seed {self._plan.job.seed}."
+                made = f"Made in {total}, seed {self._plan.job.seed}."
                 outcome.update(
                     Content.assemble(
                         ("Saved ", "bold $success"),
@@ -218,10 +234,10 @@ def _stage_line(stage: StageView, now: float) -> Content:
     title = f"{STAGES[stage.name]:<24}"
     if stage.started is None:
         return Content.styled(f"○ {title}", "dim")
-    seconds = duration((stage.ended or now) - stage.started)
     if stage.ended is None:
-        return Content.assemble((f"● {title}", "bold $accent"), f" {seconds}  {stage.detail}")
-    return Content.assemble((f"✓ {title}", "$success"), f" {seconds}")
+        spent = seconds(now - stage.started)
+        return Content.assemble((f"● {title}", "bold $accent"), f" {spent}  {stage.detail}")
+    return Content.assemble((f"✓ {title}", "$success"), f" {duration(stage.ended - stage.started)}")
 
 
 def _amount(stage: StageView) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from lightx2v_tui.gpus import Gpu, GpuReading
-from lightx2v_tui.host import HostMemory
-from lightx2v_tui.progress import size
+from lightx2v_tui.units import size
+
+if TYPE_CHECKING:
+    from lightx2v_tui.gpus import Gpu, GpuReading
+    from lightx2v_tui.host import HostMemory
 
 
 class TitleBar(Static):

@@ -1,0 +1,27 @@
+"""Bytes and seconds as people read them."""
+
+from __future__ import annotations
+
+
+def size(nbytes: int) -> str:
+    """Bytes in the unit that reads best."""
+    value = float(nbytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 7.2 s, 1:23 or 2:03:04."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def seconds(value: float) -> str:
+    """Whole seconds, for times that are still running: a line that changes once a second."""
+    return f"{int(value)} s" if value < 60 else duration(value)
