@@ -90,8 +90,8 @@ def load(
 def make_cancellable(model: nn.Module, stop: StopEvent) -> None:
     """Make every layer look at the stop event before it computes.
 
-    CUDA runs behind the host, by up to a thousand kernels; each layer waits for one a
-    little before it, so that a cancelled run ends with the layer under way and the queue never runs dry.
+    CUDA runs behind the host by up to a thousand kernels. Each layer waits for one a little
+    before it, so a cancelled run ends soon after the layer under way, and the queue never dries.
     """
     queued: list[torch.cuda.Event] = []
 

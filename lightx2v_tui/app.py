@@ -167,7 +167,7 @@ class LightX2VApp(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Hide the key of a run where there is none, or where it is shown already."""
-        return action != "view_run" or (self._run is not None and self.screen.id != "run")
+        return action != "view_run" or (self._run is not None and not self.screen.has_class("run"))
 
     def on_cancel_wanted(self) -> None:
         """Cancel the run under way."""
@@ -198,7 +198,7 @@ class LightX2VApp(App[int]):
 
         for screen in self.screen_stack:
             if isinstance(screen, RunScreen):
-                screen.show_end()
+                screen.run_ended()
                 return
         self.notify(f"The run ended: {message.event.kind}", markup=False)
 

@@ -88,6 +88,7 @@ def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None)
         output=output,
     )
     _check_runnable(full)
+    _check_loras(full)
     return Plan(_job(full, options, dit, t5, vae), full, (*full.notes, *notes))
 
 
@@ -237,6 +238,15 @@ def _check_runnable(preset: Preset) -> None:
             "Only step-distilled models run so far",
             "the preset asks for guidance, or is for a model of 40 or 50 steps",
             "Choose a step-distilled model, with `enable_cfg` false.",
+        )
+
+
+def _check_loras(preset: Preset) -> None:
+    if preset.extra.get("lora_configs"):
+        raise JobError(
+            "LoRAs are not applied yet",
+            "the preset has `lora_configs`, and a video without them would not be what it asks for",
+            "Remove `lora_configs`, for instance with --set lora_configs=[].",
         )
 
 

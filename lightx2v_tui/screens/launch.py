@@ -66,7 +66,7 @@ class LaunchScreen(Screen[None]):
                     panel.border_title = "Video"
                     with Horizontal():
                         yield from _field("width", preset.width, "Size")
-                        yield from _field("height", preset.height, "x")
+                        yield from _field("height", preset.height, "  by")
                     with Horizontal():
                         yield from _field("frames", preset.frames, "Frames")
                         yield from _field("fps", preset.fps, "at fps")

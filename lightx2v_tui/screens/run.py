@@ -55,11 +55,12 @@ class RunScreen(Screen[None]):
     ]
 
     def __init__(self, plan: Plan, folder: RunFolder, tracker: Tracker) -> None:
-        super().__init__(id="run")
+        super().__init__(classes="run")
         self._plan, self._folder, self._tracker = plan, folder, tracker
         self._ram: deque[float] = deque(maxlen=HISTORY)
         self._vram: deque[float] = deque(maxlen=HISTORY)
         self._cancelling = False
+        self._error_is_new = False
 
     def compose(self) -> ComposeResult:
         """Build the screen."""
@@ -97,7 +98,7 @@ class RunScreen(Screen[None]):
         self._read_machine()
         self._draw()
         if self._view.terminal is not None:
-            self.show_end()
+            self._show_end()
 
     @property
     def _view(self) -> RunView:
@@ -149,8 +150,13 @@ class RunScreen(Screen[None]):
             facts = [f"{value:.0f} {unit}" for value, unit in readings if value is not None]
             self.query_one("#gpu", Line).show(Content(f"GPU  {gpu.name}  {'  '.join(facts)}"))
 
-    def show_end(self) -> None:
-        """Show how the run ended; called once the engine is idle."""
+    def run_ended(self) -> None:
+        """The engine is idle: show how the run ended, and what went wrong to whoever watches."""
+        self._error_is_new = True
+        if self.is_mounted:
+            self._show_end()
+
+    def _show_end(self) -> None:
         self._drawing.stop()
         self._metering.stop()
         self._draw()
@@ -172,7 +178,9 @@ class RunScreen(Screen[None]):
             case Failed(error=error):
                 title.state = "failed"
                 outcome.update(Content.styled(f"{error}\nlog: {self._folder.log}", "$error"))
-                self.post_message(ErrorMet(error, str(self._folder.log)))
+                if self._error_is_new:
+                    self.post_message(ErrorMet(error, str(self._folder.log)))
+                self._error_is_new = False
             case CancelledByUser():
                 title.state = "cancelled"
                 outcome.update(Content("Cancelled; nothing was written."))

@@ -1,0 +1,143 @@
+"""The launch form: precisions, numbers, prompt, and what it says before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Button, Input, TextArea
+
+from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.screens.dialogs import ErrorDialog
+from lightx2v_tui.screens.launch import LaunchScreen
+from lightx2v_tui.widgets.matrix import Matrix
+from tests.ui.driver import cut_off, text_of, until
+
+MakeApp = Callable[..., LightX2VApp]
+
+
+async def opened(pilot: Pilot[int]) -> LaunchScreen:
+    """Wait for the form."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, LaunchScreen), "launch form")
+    await pilot.pause()
+    screen = pilot.app.screen
+    assert isinstance(screen, LaunchScreen)
+    return screen
+
+
+async def test_it_shows_everything_that_is_decided(
+    make_app: MakeApp, size: tuple[int, int]
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=size) as pilot:
+        await opened(pilot)
+        shown = text_of(app)
+        for word in ("DiT", "T5", "VAE", "bf16", "fp8", "int8", "full", "tiny", "Prompt", "64",
+                     "Frames", "Seed", "Output", "Generate", "weights", "4 steps"):  # fmt: skip
+            assert word in shown, word
+        assert not cut_off(app)
+        assert isinstance(app.focused, Button)
+
+
+async def test_arrows_and_space_pick_precisions(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        matrix = screen.query_one(Matrix)
+        matrix.focus()
+        await pilot.press("right", "space", "down", "right", "space", "down", "space")
+        picked = {row.title: row.cells[row.picked].value for row in matrix.rows}
+        assert picked == {"DiT": "fp8", "T5": "int8", "VAE": "tiny"}
+
+
+async def test_a_precision_that_is_not_there_stays_visible_with_its_reason(
+    make_app: MakeApp, model_copy: Path
+) -> None:
+    next((model_copy / "distill_fp8").glob("models_t5*")).unlink()
+    app = make_app(places=[model_copy])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: "1 model in" in text_of(app), "the model")
+        await pilot.press("enter")
+        screen = await opened(pilot)
+        matrix = screen.query_one(Matrix)
+        matrix.focus()
+        await pilot.press("down", "right")
+        await pilot.pause()
+        assert "× fp8" in text_of(app)
+        assert "no fp8 T5 in this folder" in text_of(app)
+        await pilot.press("space")
+        assert matrix.rows[1].cells[matrix.rows[1].picked].value == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("width", "100", "width must be a multiple of 16"),
+        ("height", "0", "height must be a multiple of 16"),
+        ("frames", "0", "at least 1 frame"),
+        ("frames", "30", "29 frames (30 rounded to 4k+1)"),
+        ("seed", "", "seed is not a number"),
+    ],
+)
+async def test_numbers_are_judged_while_they_are_typed(
+    make_app: MakeApp, field: str, value: str, words: str
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=(120, 36)) as pilot:
+        screen = await opened(pilot)
+        screen.query_one(f"#{field}", Input).value = value
+        await pilot.pause()
+        assert words in text_of(app)
+
+
+@pytest.mark.parametrize(("field", "value"), [("height", "100"), ("frames", "0"), ("fps", "")])
+async def test_a_wrong_number_is_an_error_to_read_and_the_form_stays(
+    make_app: MakeApp, field: str, value: str
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        screen.query_one(f"#{field}", Input).value = value
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
+        await pilot.press("escape")
+        assert app.screen is screen
+
+
+async def test_a_megabyte_pasted_into_the_prompt_is_taken(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        prompt = screen.query_one(TextArea)
+        prompt.load_text("a red fox " * 100_000)
+        await pilot.pause()
+        assert len(prompt.text) == 1_000_000
+        assert "Generate" in text_of(app)
+
+
+async def test_tab_reaches_every_field(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await opened(pilot)
+        reached = set()
+        for _ in range(12):
+            await pilot.press("tab")
+            assert app.focused is not None
+            reached.add(app.focused.id)
+        assert reached == {
+            "matrix", "width", "height", "frames", "fps", "seed", "output", "prompt", "generate",
+        }  # fmt: skip
+
+
+async def test_recommended_puts_the_choice_back(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        matrix = screen.query_one(Matrix)
+        matrix.focus()
+        await pilot.press("right", "space")
+        assert matrix.rows[0].picked == 1
+        await pilot.press("a")
+        await until(pilot, lambda: matrix.rows[0].picked == 0, "the recommended precision")

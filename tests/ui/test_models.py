@@ -1,0 +1,141 @@
+"""The first screen: what was found, what it holds, and what cannot run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.screens.dialogs import ErrorDialog, KeysHelp
+from lightx2v_tui.screens.launch import LaunchScreen
+from lightx2v_tui.screens.models import ModelsScreen
+from tests.ui.driver import cut_off, text_of, until, until_text
+
+MakeApp = Callable[..., LightX2VApp]
+
+
+async def test_it_lists_models_and_explains_one(make_app: MakeApp, size: tuple[int, int]) -> None:
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        await until_text(pilot, "1 model in")
+        await until_text(pilot, "ready to launch")
+        shown = text_of(app)
+        for word in ("Demo-T2V", "t2v", "bf16 fp8 int8", "distill_models/", "complete", "DiT"):
+            assert word in shown
+        assert "Launch" in shown.splitlines()[-1]
+        assert not cut_off(app)
+
+
+async def test_it_says_what_the_machine_has(make_app: MakeApp, size: tuple[int, int]) -> None:
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        await until_text(pilot, "RAM")
+        assert "No GPU" in text_of(app) or "GPU 0" in text_of(app)
+
+
+async def test_enter_opens_the_launch_form(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test() as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.press("escape")
+        assert isinstance(app.screen, ModelsScreen)
+
+
+async def test_a_broken_model_is_listed_with_its_reason_and_does_not_open(
+    make_app: MakeApp, model_copy: Path
+) -> None:
+    for folder in ("distill_models", "distill_fp8", "distill_int8"):
+        next((model_copy / folder).glob("models_t5*")).unlink()
+    app = make_app(places=[model_copy])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "missing: T5")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "the reason")
+        assert "cannot run" in text_of(app)
+        await pilot.press("enter")
+        assert isinstance(app.screen, ModelsScreen)
+
+
+async def test_rescan_finds_what_came_since(
+    make_app: MakeApp, demo_model: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "models"
+    place.mkdir()
+    app = make_app(places=[place])
+    async with app.run_test() as pilot:
+        await until_text(pilot, "No models yet")
+        assert str(place)[:20] in text_of(app)
+        shutil.copytree(demo_model, place / "Later-T2V")
+        await pilot.press("r")
+        await until_text(pilot, "Later-T2V")
+
+
+async def test_a_model_deleted_under_the_open_screen_is_an_error_to_read(
+    make_app: MakeApp, model_copy: Path
+) -> None:
+    app = make_app(places=[model_copy])
+    async with app.run_test() as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        shutil.rmtree(model_copy)
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
+        await pilot.press("escape", "escape")
+        assert isinstance(app.screen, ModelsScreen)
+
+
+async def test_help_lists_every_key_that_does_something(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysHelp), "help")
+        shown = text_of(app)
+        for words in ("Launch", "Look at the disks again", "Leave the app", "colour theme"):
+            assert words in shown
+        await pilot.press("escape")
+        assert isinstance(app.screen, ModelsScreen)
+
+
+async def test_every_binding_can_be_remapped_and_is_explained(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        for screen in app.screen_stack:
+            for active in screen.active_bindings.values():
+                if type(active.node).__module__.startswith("lightx2v_tui"):
+                    assert active.binding.description
+                    if active.binding.show:
+                        assert active.binding.id, active.binding
+                        assert active.binding.tooltip, active.binding
+
+
+async def test_a_terminal_of_40_columns_stays_usable(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(40, 20)) as pilot:
+        await until_text(pilot, "Demo-T2V")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        assert "bf16" in text_of(app)
+
+
+async def test_themes_switch_and_are_remembered(make_app: MakeApp, own_home: Path) -> None:
+    app = make_app()
+    async with app.run_test() as pilot:
+        before = app.theme
+        await pilot.press("ctrl+t")
+        assert app.theme != before
+        assert app.theme in (own_home / "config/lightx2v-tui/settings.json").read_text()
+
+
+async def test_q_quits(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test() as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("q")
+        await pilot.pause()
+    assert app.return_code == 0

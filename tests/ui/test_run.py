@@ -1,0 +1,170 @@
+"""The run screen on the real engine: by keys alone from the models to an mp4, cancel, errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+from textual.widgets import Input
+
+from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.screens.dialogs import ErrorDialog, Question
+from lightx2v_tui.screens.launch import LaunchScreen
+from lightx2v_tui.screens.run import RunScreen
+from tests.ui.driver import cut_off, text_of, until, until_text
+
+MakeApp = Callable[..., LightX2VApp]
+
+
+def videos(home: Path) -> list[Path]:
+    """Every finished mp4 below a folder."""
+    return sorted(path for path in home.rglob("*.mp4") if not path.name.startswith("."))
+
+
+def pixels(path: Path) -> bytes:
+    """All frames of a video."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return b"".join(frame.tobytes() for frame in frames)
+
+
+async def test_one_key_from_the_demo_to_an_mp4(
+    make_app: MakeApp, own_home: Path, size: tuple[int, int]
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen), "the run")
+        await until_text(pilot, "Saved")
+        shown = text_of(app)
+        assert shown.count("✓") == 7
+        assert "done in" in shown
+        assert "RAM" in shown
+        assert not cut_off(app)
+    (path,) = videos(own_home)
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert '"target_width": 64' in container.metadata["comment"]
+    assert [frame.shape for frame in frames] == [(64, 64, 3)] * 5
+    folder = path.parent
+    assert {item.name for item in folder.iterdir()} == {
+        "log.txt", "output.mp4", "preset.json", "status.json",
+    }  # fmt: skip
+    assert '"status": "done"' in (folder / "status.json").read_text()
+
+
+async def test_run_again_and_new_seed(make_app: MakeApp, own_home: Path) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        await pilot.press("enter")
+        await until_text(pilot, "Saved")
+        await pilot.press("r")
+        await until(pilot, lambda: len(videos(own_home)) == 2, "a second video")
+        await until_text(pilot, "Saved")
+        await pilot.press("n")
+        await until(pilot, lambda: len(videos(own_home)) == 3, "a third video")
+        await until_text(pilot, "Saved")
+    first, second, third = (pixels(path) for path in videos(own_home))
+    assert first == second
+    assert first != third
+
+
+async def test_cancel_asks_and_is_honoured_within_two_seconds(
+    make_app: MakeApp, own_home: Path
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        for field, value in (("width", "832"), ("height", "480"), ("frames", "81")):
+            app.screen.query_one(f"#{field}", Input).value = value
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "● Denoise" in text_of(app), "denoising")
+        await pilot.press("c")
+        assert isinstance(app.screen, Question)
+        await pilot.press("n")
+        assert isinstance(app.screen, RunScreen)
+        assert app.session.busy
+        await pilot.press("c", "y")
+        asked = time.monotonic()
+        await until_text(pilot, "nothing was written")
+        assert time.monotonic() - asked < 2.0
+        assert not app.session.busy
+    assert videos(own_home) == []
+
+
+async def test_a_run_goes_on_behind_other_screens(make_app: MakeApp, own_home: Path) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen), "the run")
+        await pilot.press("escape")
+        assert isinstance(app.screen, LaunchScreen)
+        await pilot.press("v")
+        assert isinstance(app.screen, RunScreen)
+        await until_text(pilot, "Saved")
+    assert len(videos(own_home)) == 1
+
+
+async def test_a_failed_run_is_an_error_to_read_and_the_app_lives(
+    make_app: MakeApp, own_home: Path, model_copy: Path
+) -> None:
+    app = make_app(places=[model_copy])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        blocked = own_home / "file"
+        blocked.write_text("")
+        app.screen.query_one("#output", Input).value = str(blocked / "video.mp4")
+        for field in ("width", "height"):
+            app.screen.query_one(f"#{field}", Input).value = "64"
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
+        shown = text_of(app)
+        for words in ("The output cannot be written", "Why", "What to do", "log.txt"):
+            assert words in shown
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunScreen)
+        assert "failed" in text_of(app)
+        await pilot.press("escape", "escape")
+        await until_text(pilot, "Models")
+
+
+async def test_quitting_during_a_run_asks(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        app.screen.query_one("#width", Input).value = "832"
+        app.screen.query_one("#height", Input).value = "480"
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen), "the run")
+        await pilot.press("q")
+        assert isinstance(app.screen, Question)
+        await pilot.press("n")
+        assert isinstance(app.screen, RunScreen)
+        await pilot.press("q", "y")
+        await pilot.pause()
+    assert app.return_code == 0
+    assert not app.session.busy
+
+
+async def test_a_resize_storm_during_a_run_is_survived(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        await pilot.press("enter")
+        for size in ((20, 5), (200, 60), (1, 1), (80, 24)) * 5:
+            await pilot.resize_terminal(*size)
+        await until_text(pilot, "Saved")
