@@ -87,8 +87,8 @@ def load(
         yield BytesRead(recipe.component, piece.file.name, done, total)
 
 
-def make_cancellable(model: nn.Module, stop: StopEvent) -> None:
-    """Make every layer look at the stop event before it computes.
+def make_cancellable(model: nn.Module, is_stopped: Callable[[], bool]) -> None:
+    """Make every layer ask whether the run is stopped before it computes.
 
     CUDA runs behind the host by up to a thousand kernels. Each layer waits for one a little
     before it, so a cancelled run ends soon after the layer under way, and the queue never dries.
@@ -96,7 +96,7 @@ def make_cancellable(model: nn.Module, stop: StopEvent) -> None:
     queued: list[torch.cuda.Event] = []
 
     def check(_module: nn.Module, inputs: tuple[object, ...]) -> None:
-        if stop.is_set():
+        if is_stopped():
             raise Cancelled
         if inputs and isinstance(inputs[0], Tensor) and inputs[0].is_cuda:
             event = torch.cuda.Event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 import traceback
 from collections.abc import Iterator
@@ -14,21 +13,30 @@ import torch
 from engine.spec.errors import Cancelled, EngineError
 from engine.spec.events import CancelledByUser, Done, Event, Failed, Saved
 from engine.spec.job import Job
-from engine.stages import Run, decode, denoise, encode_text
+from engine.stages import Conditions, Run, decode, denoise, encode_image, encode_text
 from engine.video import check_writable
+from engine.warm import Engine
+
+__all__ = ["Engine", "run"]
 
 
-def run(job: Job, stop: StopEvent) -> Iterator[Event]:
-    """Make one video; the last event is `Done`, `Failed` or `CancelledByUser`."""
+def run(job: Job, stop: StopEvent, engine: Engine | None = None) -> Iterator[Event]:
+    """Make one video; the last event is `Done`, `Failed` or `CancelledByUser`.
+
+    Networks that `engine` holds are not loaded again, and what this run loads stays in it.
+    """
     started = time.perf_counter()
+    engine = engine or Engine()
+    engine.follow(stop)
     try:
-        yield from _stages(Run(job, stop))
+        yield from _stages(Run(job, stop, engine))
         ending: Event = Done(job.output, time.perf_counter() - started)
     except Cancelled:
         ending = CancelledByUser()
     except EngineError as error:
         ending = Failed(error)
     except torch.OutOfMemoryError as error:
+        engine.unload()
         ending = Failed(_out_of_memory(job, str(error)))
     except Exception as error:  # noqa: BLE001 - boundary: whatever torch raises becomes one readable error
         traceback.print_exc()  # to the run's log
@@ -39,7 +47,6 @@ def run(job: Job, stop: StopEvent) -> Iterator[Event]:
                 "The run's log has the details; please report it with that log.",
             )
         )
-    _release()
     yield ending
 
 
@@ -49,10 +56,10 @@ def _stages(run: Run) -> Iterator[Event]:
     check_writable(job.output)
     if job.save_tensors is not None:
         check_writable(job.save_tensors)
-    context = yield from encode_text(run)
-    _release()
-    latents = yield from denoise(run, context)
-    _release()
+    text, text_null = yield from encode_text(run)
+    image_features, image_latents = yield from encode_image(run)
+    conditions = Conditions(text, text_null, image_features, image_latents)
+    latents = yield from denoise(run, conditions)
     yield from decode(run, latents)
     yield Saved(job.output)
     if job.save_tensors is not None:
@@ -94,10 +101,3 @@ def _out_of_memory(job: Job, message: str) -> EngineError:
         message.splitlines()[0],
         "Choose a smaller size, fewer frames, the tiny VAE, or FP8 / INT8 weights.",
     )
-
-
-def _release() -> None:
-    """Give back the memory of networks that went out of scope."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -119,11 +119,12 @@ class LightX2VApp(App[int]):
         """Open the launch form on a model root, with the values last used for it."""
         from lightx2v_tui.screens.launch import LaunchScreen
 
-        self.push_screen(LaunchScreen(message.root, self._used.get(message.root.path.resolve())))
+        self.push_screen(LaunchScreen(message.root, self._used.get(message.root.path.absolute())))
 
     def on_run_wanted(self, message: RunWanted) -> None:
         """Start a planned job and show it; a run under way is shown instead."""
         from engine.spec.errors import EngineError
+        from engine.spec.events import stages_of
         from lightx2v_tui.runs import RunRecord, new_run
         from lightx2v_tui.tracker import Tracker
 
@@ -144,14 +145,14 @@ class LightX2VApp(App[int]):
             return
         self._remember(plan.preset, own_folder=message.own_folder)
         self._run = (plan, folder)
-        self._tracker = Tracker()
+        self._tracker = Tracker(stages_of(image=plan.job.image is not None))
         self.session.start(plan.job, folder, record)
         self.action_view_run()
 
     def _remember(self, preset: Preset, *, own_folder: bool) -> None:
         if preset.model_path is not None:
             used = replace(preset, output=None) if own_folder else preset
-            self._used[preset.model_path.resolve()] = used
+            self._used[preset.model_path.absolute()] = used
 
     def action_view_run(self) -> None:
         """Show the run under way, or the last one."""

@@ -13,6 +13,15 @@ from lightx2v_tui.presets import Preset
 #: The step list and shift that the distilled models were trained with.
 DISTILLED_STEPS = (1000, 750, 500, 250)
 SHIFT = 5.0
+#: What Wan 2.1's own models are sampled with, by task, and how strongly they are guided.
+STEPS = {"t2v": 50, "i2v": 40}
+GUIDANCE_SCALE = 5.0
+#: The negative prompt that Wan 2.1 was published with.
+NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，"
+    "形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
 WIDTH, HEIGHT, FRAMES, FPS, SEED = 832, 480, 81, 16, 42
 PROMPT = "A red fox runs across the snow."
 ORDER = (Precision.BF16, Precision.FP8, Precision.INT8)
@@ -25,6 +34,7 @@ class Choice:
     dit: Precision
     t5: Precision
     tiny_vae: bool
+    clip: Precision | None = None  # None where the model has no image layers
 
 
 def reason_not_runnable(root: ModelRoot) -> str:
@@ -33,17 +43,23 @@ def reason_not_runnable(root: ModelRoot) -> str:
         dit = root.find(Kind.DIT)
         problem = dit.problems[0] if dit and dit.problems else "its DiT was not found"
         return f"the DiT cannot be read: {problem}"
-    if root.task != "t2v":
-        return f"{root.task} models are recognised, but only text-to-video runs so far"
-    if not root.distilled:
-        return "models of 40 or 50 steps are recognised, but only step-distilled ones run so far"
+    if root.task not in STEPS:
+        return f"{root.task} models are recognised, but do not run yet"
     return _missing_part(root)
 
 
+def needed(root: ModelRoot) -> tuple[Kind, ...]:
+    """The networks with a precision of their own that a model needs."""
+    wants_clip = root.architecture is not None and root.architecture.image_dim is not None
+    return (Kind.DIT, Kind.T5, Kind.CLIP) if wants_clip else (Kind.DIT, Kind.T5)
+
+
 def _missing_part(root: ModelRoot) -> str:
-    for kind in (Kind.DIT, Kind.T5):
+    for kind in needed(root):
         if all(reason_not(root, kind, precision) for precision in ORDER):
             return f"no usable {TITLES[kind]}: {reason_not(root, kind, Precision.BF16)}"
+    if root.task == "i2v" and reason_no_vae(root, tiny=False):
+        return f"no usable VAE for the first frame: {reason_no_vae(root, tiny=False)}"
     if reason_no_vae(root, tiny=False) and reason_no_vae(root, tiny=True):
         return f"no usable VAE: {reason_no_vae(root, tiny=False)}"
     if tokenizer_of(root) is None:
@@ -99,6 +115,7 @@ def recommended(root: ModelRoot, gpu: Gpu | None) -> Choice:
         dit=_first(root, Kind.DIT, order),
         t5=_first(root, Kind.T5, order),
         tiny_vae=bool(reason_no_vae(root, tiny=False)) and not reason_no_vae(root, tiny=True),
+        clip=_first(root, Kind.CLIP, order) if Kind.CLIP in needed(root) else None,
     )
 
 
@@ -110,36 +127,40 @@ def _first(root: ModelRoot, kind: Kind, order: list[Precision]) -> Precision:
 def preset_for(root: ModelRoot, choice: Choice) -> Preset:
     """A preset with explicit paths for every component, and this app's defaults."""
     dit, t5 = root.find(Kind.DIT, choice.dit), root.find(Kind.T5, choice.t5)
+    clip = root.find(Kind.CLIP, choice.clip) if choice.clip else None
+    tokenizer = tokenizer_of(root)
     vae, tiny_vae = root.find(Kind.VAE), root.find(Kind.TINY_VAE)
+    guided = not root.distilled
     return Preset(
         model_cls="wan2.1_distill" if root.distilled else "wan2.1",
         task=root.task,
-        model_path=root.path.resolve(),
+        model_path=root.path.absolute(),
         dit=_location(dit),
         dit_precision=choice.dit,
         t5=_location(t5),
         t5_precision=choice.t5,
-        tokenizer=tokenizer_of(root),
+        tokenizer=tokenizer.absolute() if tokenizer else None,
+        clip=_location(clip),
+        clip_precision=choice.clip,
         vae=_location(vae),
         tiny_vae=_location(tiny_vae),
         use_tiny_vae=choice.tiny_vae,
-        infer_steps=len(DISTILLED_STEPS),
-        timesteps=DISTILLED_STEPS,
+        infer_steps=STEPS.get(root.task, 50) if guided else len(DISTILLED_STEPS),
+        timesteps=None if guided else DISTILLED_STEPS,
         shift=SHIFT,
-        enable_cfg=False,
+        enable_cfg=guided,
+        guidance_scale=GUIDANCE_SCALE if guided else None,
         width=WIDTH,
         height=HEIGHT,
         frames=FRAMES,
         fps=FPS,
         prompt=PROMPT,
-        negative_prompt="",
+        negative_prompt=NEGATIVE_PROMPT if guided else "",
         seed=SEED,
         architecture=dit.architecture if dit else None,
         # LightX2V has no default for these; PyTorch's is the one that is always installed.
-        extra={
-            f"{layer}_type": "torch_sdpa"
-            for layer in ("self_attn_1", "cross_attn_1", "cross_attn_2")
-        },
+        attention="torch_sdpa",
+        extra={"cross_attn_1_type": "torch_sdpa", "cross_attn_2_type": "torch_sdpa"},
     )
 
 
@@ -147,7 +168,5 @@ def _location(component: Component | None) -> Path | None:
     """How a preset names a component: its file, or the folder of its many files."""
     if component is None or not component.files:
         return None
-    first = (
-        component.files[0].resolve() if component.layout == "file" else component.files[0].parent
-    )
-    return first.absolute()
+    first = component.files[0]
+    return (first if component.layout == "file" else first.parent).absolute()

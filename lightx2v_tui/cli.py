@@ -9,6 +9,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 cancelled)."""
+    for stream in (sys.stdout, sys.stderr):  # names on disks need not be text
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     command = importlib.import_module(f"lightx2v_tui.commands.{args.module}")
     try:

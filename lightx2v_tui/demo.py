@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.spec.errors import EngineError
-from lightx2v_tui.paths import cache_dir
+from lightx2v_tui.paths import cache_dir, expanded
 
 if TYPE_CHECKING:
     from lightx2v_tui.presets import Preset
@@ -27,7 +27,7 @@ def ensure_model(dest: Path | None) -> Path:
     Raises:
         EngineError: the model cannot be written.
     """
-    root = (dest or cache_dir()).expanduser().absolute() / NAME
+    root = expanded(dest or cache_dir()).absolute() / NAME
     if root.is_dir():
         return root
     sys.stderr.write(f"Writing the demo model to {root}, once…\n")

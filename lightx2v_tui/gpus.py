@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from engine.spec.precision import Support, fp8_support, int8_support
@@ -56,7 +57,8 @@ def read_gpus() -> GpuReading:
     except Exception as error:  # noqa: BLE001 - boundary: NVML raises its own family
         return GpuReading(problem=f"the NVIDIA driver failed ({error})")
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(Exception):
+            pynvml.nvmlShutdown()
     visible = _visible(found)
     problem = "" if visible else "CUDA_VISIBLE_DEVICES hides every GPU" if found else "no GPU found"
     return GpuReading(tuple(visible), problem)

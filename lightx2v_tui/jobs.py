@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from engine.spec.errors import CheckpointError, JobError
-from engine.spec.job import Job, StepDistill, Weights, rounded_frames
+from engine.spec.image_size import image_size
+from engine.spec.job import (
+    SIZE_STEP,
+    Euler,
+    Guidance,
+    Job,
+    Placing,
+    Placings,
+    Schedule,
+    StepDistill,
+    UniPC,
+    Weights,
+    fit_area,
+    rounded_frames,
+)
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 from lightx2v_tui import choices
 from lightx2v_tui.catalog import TITLES, TOKENIZER, Component, Kind, ModelRoot, component_at
@@ -18,6 +33,8 @@ from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.presets import Preset, to_json
 
 T = TypeVar("T")
+#: LightX2V's attention operators, by what their names begin with: the module, and our name.
+ATTENTION = {"flash_attn": ("flash_attn", "flash"), "sage_attn": ("sageattention", "sage")}
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,17 @@ def default_options(gpu: Gpu | None) -> Options:
     return Options("cuda:0", ComputeDtype.BFLOAT16 if ampere else ComputeDtype.FLOAT16)
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """The components a job is made of."""
+
+    dit: Component
+    t5: Component
+    clip: Component | None
+    vae: Component
+    vae_encoder: Component | None
+
+
 def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None) -> Plan:
     """Find every file and check every number.
 
@@ -72,41 +100,63 @@ def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None)
     dit = _component(full, Kind.DIT, full.dit, full.dit_precision)
     if dit.architecture is None:
         raise _broken(Kind.DIT, dit)
+    full = replace(full, architecture=dit.architecture, task=dit.architecture.task)
+    if full.task not in choices.STEPS:
+        raise JobError(
+            f"{full.task} models do not run yet",
+            "this engine makes text-to-video and image-to-video with Wan 2.1 so far",
+            "Choose a T2V or I2V model.",
+        )
+    parts = _parts(full, dit)
+    notes = list(full.notes)
+    full = _with_size(_with_frames(full, notes), notes)
+    attention = _attention(full, options, notes)
+    full = replace(
+        full,
+        dit_precision=parts.dit.precision,
+        t5_precision=parts.t5.precision,
+        clip_precision=parts.clip.precision if parts.clip else None,
+        tokenizer=_tokenizer(full, parts.t5),
+        output=output,
+    )
+    return Plan(_job(full, options, parts, attention), full, tuple(notes))
+
+
+def _parts(full: Preset, dit: Component) -> _Parts:
     t5 = _component(full, Kind.T5, full.t5, full.t5_precision)
     tiny = bool(full.use_tiny_vae)
     kind, path = (Kind.TINY_VAE, full.tiny_vae) if tiny else (Kind.VAE, full.vae)
     vae = _component(full, kind, path, None)
-    frames, notes = _frames(full)
-    full = replace(
-        full,
-        architecture=dit.architecture,
-        task=dit.architecture.task,
-        dit_precision=dit.precision,
-        t5_precision=t5.precision,
-        tokenizer=_tokenizer(full, t5),
-        frames=frames,
-        output=output,
-    )
-    _check_runnable(full)
-    _check_loras(full)
-    return Plan(_job(full, options, dit, t5, vae), full, (*full.notes, *notes))
+    clip = encoder = None
+    if dit.architecture is not None and dit.architecture.image_dim is not None:
+        clip = _component(full, Kind.CLIP, full.clip, full.clip_precision)
+    if full.task == "i2v":
+        encoder = _component(full, Kind.VAE, full.vae, None) if tiny else vae
+    return _Parts(dit, t5, clip, vae, encoder)
 
 
-def _job(full: Preset, options: Options, dit: Component, t5: Component, vae: Component) -> Job:
+def _job(full: Preset, options: Options, parts: _Parts, attention: str) -> Job:
     assert full.architecture is not None  # `plan` filled both
     assert full.tokenizer is not None
     return Job(
-        dit=_weights(dit),
+        dit=_weights(parts.dit),
         architecture=full.architecture,
-        t5=_weights(t5),
+        t5=_weights(parts.t5),
         tokenizer=full.tokenizer,
-        vae=_weights(vae),
-        tiny_vae=vae.kind is Kind.TINY_VAE,
-        schedule=StepDistill(
-            _or(full.timesteps, choices.DISTILLED_STEPS), _or(full.shift, choices.SHIFT)
-        ),
+        clip=_weights(parts.clip) if parts.clip else None,
+        vae=_weights(parts.vae),
+        vae_encoder=_weights(parts.vae_encoder) if parts.vae_encoder else None,
+        tiny_vae=parts.vae.kind is Kind.TINY_VAE,
+        tiny_vae_denormalized=_denormalized(full, parts.vae),
+        tiling=bool(full.use_tiling_vae),
+        schedule=_schedule(full),
+        guidance=_guidance(full),
+        loras=full.loras or (),
+        placings=_placings(full, options.device),
+        attention=attention,
         prompt=_or(full.prompt, ""),
         negative_prompt=_or(full.negative_prompt, ""),
+        image=full.image,
         seed=_or(full.seed, choices.SEED),
         width=_or(full.width, choices.WIDTH),
         height=_or(full.height, choices.HEIGHT),
@@ -121,13 +171,86 @@ def _job(full: Preset, options: Options, dit: Component, t5: Component, vae: Com
     )
 
 
-def _frames(preset: Preset) -> tuple[int, tuple[str, ...]]:
+def _schedule(full: Preset) -> Schedule:
+    """The sampler asked for; else step-distilled where the model is, else Wan's own."""
+    shift = _or(full.shift, choices.SHIFT)
+    distilled = full.model_cls is not None and "distill" in full.model_cls
+    if full.sampler is None and (distilled or full.timesteps is not None):
+        return StepDistill(_or(full.timesteps, choices.DISTILLED_STEPS), shift)
+    steps = _or(full.infer_steps, choices.STEPS.get(full.task or "", 50))
+    samplers: dict[str, type[UniPC] | type[Euler]] = {"unipc": UniPC, "euler": Euler}
+    name = _or(full.sampler, "unipc")
+    if name not in samplers:
+        raise JobError(f"There is no sampler {name}", "it is unipc or euler", "Set `sampler`.")
+    return samplers[name](steps, shift)
+
+
+def _guidance(full: Preset) -> Guidance | None:
+    """Guidance where the preset asks for it; a scale of 1 would change nothing."""
+    scale = _or(full.guidance_scale, choices.GUIDANCE_SCALE)
+    return Guidance(scale) if full.enable_cfg and scale != 1 else None
+
+
+def _denormalized(full: Preset, vae: Component) -> bool:
+    """lighttaew2_1 reads denormalised latents, taew2_1 does not; the tensors do not tell."""
+    named = vae.files[0].name.lower().startswith("lighttae")
+    return _or(full.tiny_vae_denormalized, named) if vae.kind is Kind.TINY_VAE else False
+
+
+def _placings(full: Preset, device: str) -> Placings:
+    """Where networks stay: as the preset says; else encoders in RAM, the rest on the device."""
+    if full.unload_modules:
+        return Placings(Placing.DROP, Placing.DROP, Placing.DROP, Placing.DROP)
+    on_gpu = device != "cpu"
+
+    def place(offload: bool | None, default: bool) -> Placing:
+        return Placing.CPU if _or(offload, default) and on_gpu else Placing.RESIDENT
+
+    everything = full.cpu_offload or False
+    return Placings(
+        dit=place(full.cpu_offload, False),
+        t5=place(full.t5_cpu_offload, True),
+        clip=place(full.clip_cpu_offload, True),
+        vae=place(full.vae_cpu_offload, everything),
+    )
+
+
+def _attention(full: Preset, options: Options, notes: list[str]) -> str:
+    """The attention a preset asks for, where it is installed and the device has it."""
+    wanted = next((own for name, own in ATTENTION.items() if name in _or(full.attention, "")), None)
+    if wanted is None or options.device == "cpu":
+        return "sdpa"
+    module, name = wanted
+    if importlib.util.find_spec(module) is None:
+        notes.append(f"{module} is not installed; PyTorch's attention is used")
+        return "sdpa"
+    return name
+
+
+def _with_frames(full: Preset, notes: list[str]) -> Preset:
     """Round the frame count down to 4k+1, saying so; `Job` refuses counts below 1."""
-    wanted = _or(preset.frames, choices.FRAMES)
+    wanted = _or(full.frames, choices.FRAMES)
     frames = rounded_frames(wanted)
     if wanted < 1 or frames == wanted:
-        return wanted, ()
-    return frames, (f"{wanted} frames become {frames}: the VAE makes 4k+1",)
+        return replace(full, frames=wanted)
+    notes.append(f"{wanted} frames become {frames}: the VAE makes 4k+1")
+    return replace(full, frames=frames)
+
+
+def _with_size(full: Preset, notes: list[str]) -> Preset:
+    """Give an image-to-video the proportions of its image, saying so."""
+    if full.task != "i2v" or full.image is None:
+        return full
+    wanted = (_or(full.width, choices.WIDTH), _or(full.height, choices.HEIGHT))
+    if min(wanted) < SIZE_STEP:
+        return full  # `Job` refuses it
+    size = fit_area(image_size(full.image), *wanted)
+    if size != wanted:
+        notes.append(
+            f"{wanted[0]}x{wanted[1]} becomes {size[0]}x{size[1]}: the same area in the "
+            "proportions of the image"
+        )
+    return replace(full, width=size[0], height=size[1])
 
 
 def _or(value: T | None, default: T) -> T:
@@ -144,14 +267,17 @@ def _completed(preset: Preset, gpu: Gpu | None) -> Preset:
         dit=preset.dit_precision or best.dit,
         t5=preset.t5_precision or best.t5,
         tiny_vae=best.tiny_vae if preset.use_tiny_vae is None else preset.use_tiny_vae,
+        clip=preset.clip_precision or best.clip,
     )
     found = choices.preset_for(root, choice)
+    if preset.model_cls is not None and "distill" not in preset.model_cls:
+        found = replace(found, timesteps=None)
     said = {
         name: value
         for name in Preset.__dataclass_fields__
         if (value := getattr(preset, name)) not in (None, {}, ())
     }
-    for kind in ("dit", "t5"):  # a file that is named decides its own precision
+    for kind in ("dit", "t5", "clip"):  # a file that is named decides its own precision
         said.setdefault(f"{kind}_precision", None if kind in said else getattr(choice, kind))
     return replace(found, **said)
 
@@ -224,30 +350,6 @@ def _tokenizer(preset: Preset, t5: Component) -> Path:
             "Put the google/umt5-xxl folder of the model beside its T5 file.",
         )
     return folder
-
-
-def _check_runnable(preset: Preset) -> None:
-    if preset.task != "t2v":
-        raise JobError(
-            f"{preset.task} models do not run yet",
-            "this engine makes text-to-video with step-distilled Wan 2.1 models so far",
-            "Choose a T2V step-distilled model.",
-        )
-    if preset.enable_cfg or (preset.timesteps is None and preset.model_cls != "wan2.1_distill"):
-        raise JobError(
-            "Only step-distilled models run so far",
-            "the preset asks for guidance, or is for a model of 40 or 50 steps",
-            "Choose a step-distilled model, with `enable_cfg` false.",
-        )
-
-
-def _check_loras(preset: Preset) -> None:
-    if preset.extra.get("lora_configs"):
-        raise JobError(
-            "LoRAs are not applied yet",
-            "the preset has `lora_configs`, and a video without them would not be what it asks for",
-            "Remove `lora_configs`, for instance with --set lora_configs=[].",
-        )
 
 
 def _weights(component: Component) -> Weights:

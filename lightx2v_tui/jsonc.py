@@ -12,7 +12,7 @@ _TOKENS = re.compile(
     r"""
     (?P<string>"(?:[^"\\]|\\.)*")
     |(?P<comment>//[^\n]*|/\*.*?\*/)
-    |(?P<comma>,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[\]}]))
+    |(?P<mark>[^\s"/]|/)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -29,12 +29,19 @@ class JsonError(ValueError):
 def blank(text: str) -> str:
     """Replace comments and trailing commas by spaces; strings stay untouched."""
 
-    def spaces(match: re.Match[str]) -> str:
-        if match["string"] is not None:
-            return match[0]
-        return re.sub(r"[^\n]", " ", match[0])
-
-    return _TOKENS.sub(spaces, text)
+    kept = list(text)
+    before, comma = "", -1  # the last token, and where it is a comma behind a value
+    for match in _TOKENS.finditer(text):
+        if match["comment"] is not None:
+            start, end = match.span()
+            kept[start:end] = re.sub(r"[^\n]", " ", match[0])
+            continue
+        token = match[0][0]
+        if token in "]}" and comma >= 0:
+            kept[comma] = " "
+        comma = match.start() if token == "," and before not in ("", "{", "[", ",", ":") else -1
+        before = token
+    return "".join(kept)
 
 
 def loads(text: str) -> object:
@@ -53,7 +60,19 @@ def loads(text: str) -> object:
         raise JsonError(str(error), 1) from None
 
 
-def line_of(text: str, key: str) -> int:
-    """The line, from 1, of the first place where `key` is used as a key; 0 if nowhere."""
-    match = re.search(re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:", blank(text))
-    return text.count("\n", 0, match.start()) + 1 if match else 0
+def line_of(text: str, *path: str) -> int:
+    """The line, from 1, of a key that stands in the objects named before it; 0 if nowhere."""
+    return line_in(blank(text), *path)
+
+
+def line_in(blanked: str, *path: str) -> int:
+    """The same in a text that `blank` has already gone over."""
+    start, place = 0, -1
+    for key in path:
+        match = re.compile(re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:").search(
+            blanked, start
+        )
+        if match is None:
+            return 0
+        start, place = match.end(), match.start()
+    return blanked.count("\n", 0, place) + 1 if place >= 0 else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 NAME = "lightx2v-tui"
@@ -43,6 +44,13 @@ def themes_dir() -> Path:
     return Path(__file__).resolve().parent.parent / "themes"
 
 
+def expanded(path: Path) -> Path:
+    """Replace `~`; the home of nobody stays as it is written, and is then not found."""
+    import os
+
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for nobody
+
+
 def model_dirs() -> list[Path]:
     """Folders where people keep models: the guide's, home, the Hugging Face cache, here."""
     import os
@@ -50,5 +58,7 @@ def model_dirs() -> list[Path]:
     cache = os.environ.get("HF_HUB_CACHE") or Path(
         os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"
     )
-    places = ["/mnt/ssd/models", "/data/ssd/models", "/opt/models", "~/models", cache, Path.cwd()]
-    return [Path(place).expanduser() for place in places]
+    places = ["/mnt/ssd/models", "/data/ssd/models", "/opt/models", "~/models", str(cache)]
+    with suppress(FileNotFoundError):  # the current folder was deleted
+        places.append(str(Path.cwd()))
+    return [expanded(Path(place)) for place in places]

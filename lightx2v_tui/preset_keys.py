@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.spec.job import Lora
+from lightx2v_tui.paths import expanded
+
 OWN = "lightx2v_tui"
 
 
@@ -23,7 +26,8 @@ class ValueKind:
 
 def _path(value: object) -> Path | None:
     usable = isinstance(value, str) and value.strip() and "\0" not in value
-    return Path(str(value)).expanduser() if usable else None
+    path = expanded(Path(str(value))) if usable else None
+    return None if path is not None and str(path).startswith("~") else path  # nobody's home
 
 
 def _integer(value: object) -> int | None:
@@ -47,12 +51,27 @@ def _guidance(value: object) -> float | None:
     return _number(value[0] if isinstance(value, list) and value else value)
 
 
+def _loras(value: object) -> tuple[Lora, ...] | None:
+    if not isinstance(value, list):
+        return None
+    loras = [_lora(item) for item in value]
+    return None if None in loras else tuple(lora for lora in loras if lora is not None)
+
+
+def _lora(item: object) -> Lora | None:
+    if not isinstance(item, dict):
+        return None
+    path, strength = _path(item.get("path")), _number(item.get("strength", 1.0))
+    return None if path is None or strength is None else Lora(path, strength)
+
+
 TEXT = ValueKind("a text", lambda value: value if isinstance(value, str) else None)
 PATH = ValueKind("a path", _path)
 FLAG = ValueKind("true or false", lambda value: value if isinstance(value, bool) else None)
 INTEGER = ValueKind("a whole number", _integer)
 INTEGERS = ValueKind("a list of whole numbers", _integers)
 NUMBER = ValueKind("a number", _number)
+LORAS = ValueKind('a list of {"path": …, "strength": …}', _loras)
 GUIDANCE = ValueKind("a number or a pair of numbers", _guidance)
 
 
@@ -96,12 +115,24 @@ KEYS = {
     "target_height": Key("height", INTEGER),
     "target_video_length": Key("frames", INTEGER),
     "fps": Key("fps", INTEGER),
+    "lora_configs": Key("loras", LORAS),
+    "cpu_offload": Key("cpu_offload", FLAG),
+    "t5_cpu_offload": Key("t5_cpu_offload", FLAG),
+    "clip_cpu_offload": Key("clip_cpu_offload", FLAG),
+    "vae_cpu_offload": Key("vae_cpu_offload", FLAG),
+    "unload_modules": Key("unload_modules", FLAG),
+    "use_tiling_vae": Key("use_tiling_vae", FLAG),
+    "need_scaled": Key("tiny_vae_denormalized", FLAG),
+    "self_attn_1_type": Key("attention", TEXT),
 }
+MM_TYPE = Key("mm_type", TEXT)  # the guide's `mm_config.mm_type`
 OWN_KEYS = {
     "prompt": Key("prompt", TEXT),
     "negative_prompt": Key("negative_prompt", TEXT),
     "seed": Key("seed", INTEGER),
     "output": Key("output", PATH),
+    "image": Key("image", PATH),
+    "sampler": Key("sampler", TEXT),
 }
 #: Each renamed key and its other spelling.
 SPELLINGS = {
@@ -112,17 +143,17 @@ SPELLINGS = {
 #: Keys of LightX2V that this app passes on without reading them.
 PASSED_ON = frozenset({
     "_class_name", "adapter_model_path", "attention_type", "boundary", "boundary_step_index",
-    "changing_resolution", "clean_cuda_cache", "clip_cpu_offload", "coefficients", "config_json",
-    "cpu_offload", "cross_attn_1_type", "cross_attn_2_type", "dim", "eps", "feature_caching",
+    "changing_resolution", "clean_cuda_cache", "coefficients", "config_json",
+    "cross_attn_1_type", "cross_attn_2_type", "dim", "eps", "feature_caching",
     "ffn_dim", "freq_dim", "high_noise_original_ckpt", "high_noise_quantized_ckpt", "image_path",
-    "in_dim", "lazy_load", "lora_configs", "lora_dynamic_apply", "low_noise_original_ckpt",
-    "low_noise_quantized_ckpt", "magcache_thresh", "model_size", "model_type", "need_scaled",
+    "in_dim", "lazy_load", "lora_dynamic_apply", "low_noise_original_ckpt",
+    "low_noise_quantized_ckpt", "magcache_thresh", "model_size", "model_type",
     "negative_prompt", "num_channels_latents", "num_disk_workers", "num_heads", "num_layers",
     "offload_granularity", "offload_ratio", "out_dim", "parallel", "prompt", "resize_mode",
     "resolution", "resolution_rate", "rope_chunk", "rope_chunk_size", "rotary_chunk",
-    "rotary_chunk_size", "save_result_path", "scheduler_type", "seed", "self_attn_1_type",
-    "t5_cpu_offload", "t5_lazy_load", "t5_offload_granularity", "target_fps", "teacache_thresh",
-    "text_dim", "text_len", "unload_modules", "use_31_block", "use_compile", "use_image_encoder",
-    "use_lightvae", "use_ret_steps", "use_tiling_vae", "vae_cpu_offload", "vae_dtype", "vae_name",
+    "rotary_chunk_size", "save_result_path", "scheduler_type", "seed",
+    "t5_lazy_load", "t5_offload_granularity", "target_fps", "teacache_thresh",
+    "text_dim", "text_len", "use_31_block", "use_compile", "use_image_encoder",
+    "use_lightvae", "use_ret_steps", "vae_dtype", "vae_name",
     "vae_type", "video_frame_interpolation", "video_super_resolution", "weight_auto_quant",
 })  # fmt: skip

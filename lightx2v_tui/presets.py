@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine.spec.architecture import DitArchitecture
 from engine.spec.errors import JobError
+from engine.spec.job import Lora
 from engine.spec.precision import Precision
 from lightx2v_tui import jsonc, store
-from lightx2v_tui.preset_keys import KEYS, OWN, OWN_KEYS, PASSED_ON, SPELLINGS, Key
+from lightx2v_tui.preset_keys import KEYS, MM_TYPE, OWN, OWN_KEYS, PASSED_ON, SPELLINGS, Key
 
 MAX_PRESET_BYTES = 4_000_000
+MAX_HINTS = 20  # unknown keys that are named one by one
 
 
 class PresetError(JobError):
@@ -57,8 +60,21 @@ class Preset:
     negative_prompt: str | None = None
     seed: int | None = None
     output: Path | None = None
+    image: Path | None = None
+    sampler: str | None = None
+    loras: tuple[Lora, ...] | None = None
+    cpu_offload: bool | None = None
+    t5_cpu_offload: bool | None = None
+    clip_cpu_offload: bool | None = None
+    vae_cpu_offload: bool | None = None
+    unload_modules: bool | None = None
+    use_tiling_vae: bool | None = None
+    tiny_vae_denormalized: bool | None = None
+    attention: str | None = None
     architecture: DitArchitecture | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    own_extra: Mapping[str, object] = field(default_factory=dict)
+    mm_extra: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -101,7 +117,24 @@ def parse(text: str, source: str, assignments: tuple[str, ...] = ()) -> Preset:
         )
     for assignment in assignments:
         _assign(raw, assignment)
-    return _typed(raw, lambda key: _at(source, text, key))
+    return _typed(raw, Source(source, text))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a preset came from, to say in which line something is wrong."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def _blanked(self) -> str:
+        return jsonc.blank(self.text)
+
+    def at(self, *path: str) -> str:
+        """Name the place of a key: the file, and the line where it is known."""
+        line = jsonc.line_in(self._blanked, *path)
+        return f"{self.name}, line {line}" if line else self.name
 
 
 def save(preset: Preset, path: Path) -> None:
@@ -119,35 +152,47 @@ def _assign(raw: dict[str, Any], assignment: str) -> None:
         parsed: object = json.loads(value)
     except ValueError:
         parsed = value
-    *parents, leaf = key.strip().split(".")
+    path = tuple(key.strip().split("."))
+    if path[0] in OWN_KEYS and len(path) == 1:
+        path = (OWN, *path)
+    *parents, leaf = path
     table = raw
     for parent in parents:
         below = table.setdefault(parent, {})
         if not isinstance(below, dict):
             raise PresetError(f"--set {assignment}", f"{parent} is not an object", "Set it whole.")
         table = below
-    for spelling in SPELLINGS.get(leaf, ()):
-        table.pop(spelling, None)  # the value that was set must win over the file's other spelling
+    _forget_other_spellings(raw, path)
     table[leaf] = parsed
 
 
-def _at(source: str, text: str, key: str) -> str:
-    line = jsonc.line_of(text, key)
-    return f"{source}, line {line}" if line else source
+def _forget_other_spellings(raw: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Remove what else says the same as a key: the value that is set must win."""
+    for spelling in SPELLINGS.get(path[-1], ()):
+        raw.pop(spelling, None)
+    if path == ("mm_config", "mm_type"):
+        raw.pop("dit_quant_scheme", None)
+        raw.pop("dit_quantized", None)
+    elif path == ("dit_quant_scheme",):
+        raw.pop("dit_quantized", None)
+        if isinstance(raw.get("mm_config"), dict):
+            raw["mm_config"].pop("mm_type", None)
 
 
-def _typed(raw: Mapping[str, Any], at: Callable[[str], str]) -> Preset:
-    own = raw.get(OWN, {})
-    if not isinstance(own, dict):
-        raise _wrong(at(OWN), OWN, "an object", own)
+def _typed(raw: Mapping[str, Any], source: Source) -> Preset:
+    own, config = _table(raw, OWN, source), _table(raw, "mm_config", source)
     values: dict[str, Any] = {}
-    for table, keys in ((raw, KEYS), (own, OWN_KEYS)):
-        for name, key in keys.items():
-            if table.get(name) is not None:
-                values[key.field] = _convert(table[name], name, key, at(name))
-    values["dit_precision"] = _dit_precision(raw, values, at)
+    for name, key in KEYS.items():
+        if raw.get(name) is not None:
+            values[key.field] = _convert(raw[name], key, source, name)
+    for name, key in OWN_KEYS.items():
+        if own.get(name) is not None:
+            values[key.field] = _convert(own[name], key, source, OWN, name)
+    if config.get("mm_type") is not None:
+        values["mm_type"] = _convert(config["mm_type"], MM_TYPE, source, "mm_config", "mm_type")
+    values["dit_precision"] = _dit_precision(values, source)
     for kind in ("t5", "clip"):
-        values[f"{kind}_precision"] = _encoder_precision(kind, raw, values, at)
+        values[f"{kind}_precision"] = _encoder_precision(kind, values, source)
     for kind in ("dit", "t5", "clip"):
         _pick_path(kind, values)
     known = {*KEYS, OWN, "mm_config", "patch_size", "vae_stride"}
@@ -156,62 +201,67 @@ def _typed(raw: Mapping[str, Any], at: Callable[[str], str]) -> Preset:
     return Preset(
         **{key: value for key, value in values.items() if key in names},
         extra=extra,
-        notes=tuple(_notes(raw, extra, at)),
+        own_extra={key: value for key, value in own.items() if key not in OWN_KEYS},
+        mm_extra={key: value for key, value in config.items() if key != "mm_type"},
+        notes=tuple(_notes(raw, values, extra, source)),
     )
 
 
-def _convert(value: object, name: str, key: Key, at: str) -> object:
+def _table(raw: Mapping[str, Any], name: str, source: Source) -> dict[str, Any]:
+    table = raw.get(name)
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        raise _wrong(source, "an object", table, name)
+    return table
+
+
+def _convert(value: object, key: Key, source: Source, *path: str) -> object:
     converted = key.kind.convert(value)
     if converted is None:
-        raise _wrong(at, name, key.kind.expected, value)
+        raise _wrong(source, key.kind.expected, value, *path)
     return converted
 
 
-def _wrong(at: str, key: str, expected: str, got: object) -> PresetError:
+def _wrong(source: Source, expected: str, got: object, *path: str) -> PresetError:
     shown = json.dumps(got, ensure_ascii=False, default=str)[:80]
-    return PresetError(f"{at}: `{key}` has a wrong value", f"expected {expected}, got {shown}",
-                       f"Correct `{key}`, or remove it to use the default.")  # fmt: skip
-
-
-def _dit_precision(
-    raw: Mapping[str, Any], values: Mapping[str, Any], at: Callable[[str], str]
-) -> Precision | None:
-    """`dit_quantized` decides; else the scheme, else the guide's `mm_type`, else the paths."""
-    config = raw.get("mm_config") or {}
-    if not isinstance(config, dict):
-        raise _wrong(at("mm_config"), "mm_config", "an object", config)
-    quantized = values.get("dit_quantized")
-    if quantized is False:
-        return Precision.BF16
-    for key, scheme in (("dit_quant_scheme", values.get("dit_scheme")),
-                        ("mm_type", config.get("mm_type"))):  # fmt: skip
-        if scheme is not None:
-            found = _scheme_precision(scheme)
-            if found is None:
-                raise _wrong(at(key), key, "an fp8 or int8 scheme, or Default", scheme)
-            return found
-    return (
-        Precision.BF16 if "dit_original" in values and "dit_quantized_path" not in values else None
+    return PresetError(
+        f"{source.at(*path)}: `{path[-1]}` has a wrong value",
+        f"expected {expected}, got {shown}",
+        f"Correct `{path[-1]}`, or remove it to use the default.",
     )
 
 
-def _encoder_precision(
-    kind: str, raw: Mapping[str, Any], values: Mapping[str, Any], at: Callable[[str], str]
-) -> Precision | None:
+def _dit_precision(values: Mapping[str, Any], source: Source) -> Precision | None:
+    """`dit_quantized` decides; else the scheme, else the guide's `mm_type`, else the paths."""
+    if values.get("dit_quantized") is False:
+        return Precision.BF16
+    for name, path in (("dit_scheme", ("dit_quant_scheme",)),
+                       ("mm_type", ("mm_config", "mm_type"))):  # fmt: skip
+        if name in values:
+            found = _scheme_precision(values[name])
+            if found is None:
+                raise _wrong(source, "an fp8 or int8 scheme, or Default", values[name], *path)
+            return found
+    original_only = "dit_original" in values and "dit_quantized_path" not in values
+    return Precision.BF16 if original_only else None
+
+
+def _encoder_precision(kind: str, values: Mapping[str, Any], source: Source) -> Precision | None:
     quantized = values.get(f"{kind}_quantized")
     if quantized is None:
         return Precision.BF16 if f"{kind}_original" in values else None
     if not quantized:
         return Precision.BF16
-    key = f"{kind}_quant_scheme"
-    found = _scheme_precision(raw.get(key, ""))
+    found = _scheme_precision(values.get(f"{kind}_scheme", ""))
     if found in (None, Precision.BF16):
-        raise _wrong(at(key), key, '"fp8" or "int8"', raw.get(key))
+        got = values.get(f"{kind}_scheme")
+        raise _wrong(source, '"fp8" or "int8"', got, f"{kind}_quant_scheme")
     return found
 
 
-def _scheme_precision(scheme: object) -> Precision | None:
-    text = str(scheme).lower()
+def _scheme_precision(scheme: str) -> Precision | None:
+    text = scheme.lower()
     if text.startswith("default"):
         return Precision.BF16
     return next((p for p in (Precision.FP8, Precision.INT8) if p.value in text), None)
@@ -227,19 +277,26 @@ def _pick_path(kind: str, values: dict[str, Any]) -> None:
 
 
 def _notes(
-    raw: Mapping[str, Any], extra: Mapping[str, object], at: Callable[[str], str]
+    raw: Mapping[str, Any], values: Mapping[str, Any], extra: Mapping[str, object], source: Source
 ) -> list[str]:
     notes = []
     for name, spellings in SPELLINGS.items():
         for other in spellings:
             if name in raw and other in raw and raw[name] != raw[other] and name < other:
                 newest = next(key for key in reversed(KEYS) if key in (name, other))
-                notes.append(f"{at(name)}: `{name}` and `{other}` disagree; `{newest}` is used")
-    for key in extra:
-        if key not in PASSED_ON:
-            near = difflib.get_close_matches(key, [*KEYS, *PASSED_ON], n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            notes.append(f"{at(key)}: `{key}` is not known and is kept{hint}")
+                notes.append(f"{source.at(name)}: `{name}` and `{other}` disagree; "
+                             f"`{newest}` is used")  # fmt: skip
+    schemes = [values[name] for name in ("dit_scheme", "mm_type") if name in values]
+    if len({_scheme_precision(scheme) for scheme in schemes}) > 1:
+        place = source.at("mm_config", "mm_type")
+        notes.append(f"{place}: `mm_type` and `dit_quant_scheme` disagree; the second is used")
+    unknown = [key for key in extra if key not in PASSED_ON]
+    for key in unknown[:MAX_HINTS]:
+        near = difflib.get_close_matches(key, [*KEYS, *PASSED_ON], n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        notes.append(f"{source.at(key)}: `{key}` is not known and is kept{hint}")
+    if len(unknown) > MAX_HINTS:
+        notes.append(f"{source.name}: {len(unknown) - MAX_HINTS} more keys are not known and kept")
     return notes
 
 
@@ -263,29 +320,31 @@ def to_json(preset: Preset) -> dict[str, object]:
         for name, key in OWN_KEYS.items()
         if (value := getattr(preset, key.field, None)) is not None
     }
-    return {**table, OWN: own}
+    return {**table, OWN: {**preset.own_extra, **own}}
 
 
 def _dit_keys(preset: Preset) -> dict[str, object]:
     precision, path = preset.dit_precision, preset.dit
+    kept = dict(preset.mm_extra)
     if precision is None:
-        return {"dit_original_ckpt": str(path)} if path else {}
+        keys: dict[str, object] = {"mm_config": kept} if kept else {}
+        return keys | ({"dit_quantized_ckpt": str(path)} if path else {})
     if not precision.quantized:
-        keys: dict[str, object] = {"dit_quantized": False, "mm_config": {"mm_type": "Default"}}
+        keys = {"dit_quantized": False, "mm_config": {**kept, "mm_type": "Default"}}
         return keys | ({"dit_original_ckpt": str(path)} if path else {})
     name = precision.value
     mm_type = f"W-{name}-channel-sym-A-{name}-channel-sym-dynamic-Vllm"
     keys = {
         "dit_quantized": True,
         "dit_quant_scheme": f"{name}-vllm",
-        "mm_config": {"mm_type": mm_type},
+        "mm_config": {**kept, "mm_type": mm_type},
     }
     return keys | ({"dit_quantized_ckpt": str(path)} if path else {})
 
 
 def _encoder_keys(kind: str, path: Path | None, precision: Precision | None) -> dict[str, object]:
-    if precision is None:
-        return {}
+    if precision is None:  # the key that says nothing about the precision when it is read
+        return {f"{kind}_quantized_ckpt": str(path)} if path else {}
     keys: dict[str, object] = {f"{kind}_quantized": precision.quantized}
     if precision.quantized:
         keys[f"{kind}_quant_scheme"] = precision.value
@@ -307,7 +366,9 @@ def _architecture_keys(arch: DitArchitecture) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Lora):
+        return {"path": str(value.path), "strength": value.strength}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def with_values(preset: Preset, **values: object) -> Preset:

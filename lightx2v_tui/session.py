@@ -7,16 +7,21 @@ then.
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from engine.spec.errors import EngineError
 from engine.spec.events import TERMINAL, Event, Failed, StageStarted
 from engine.spec.job import Job
 from lightx2v_tui.output import redirected
 from lightx2v_tui.runs import RunFolder, RunRecord
+
+if TYPE_CHECKING:
+    from engine.pipeline import Engine
 
 #: While the engine works the screen's thread gets the interpreter back within half a millisecond.
 SWITCH_INTERVAL = 0.0005
@@ -34,6 +39,7 @@ class Session:
         self._on_event = on_event
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._engine: Engine | None = None  # what stays loaded between jobs
 
     @property
     def busy(self) -> bool:
@@ -58,6 +64,14 @@ class Session:
         """Ask the job to stop at its next block, tile or frame."""
         self._stop.set()
 
+    def unload(self) -> bool:
+        """Let go of everything that is loaded; False while a job is running."""
+        if self.busy:
+            return False
+        if self._engine is not None:
+            self._engine.unload()
+        return True
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the job to end; False where it has not within `seconds`."""
         if self._thread is not None:
@@ -78,11 +92,20 @@ class Session:
         self._thread = None
         self._on_event(terminal)
 
+    def _events(self, job: Job, stop: threading.Event) -> Iterator[Event]:
+        yield StageStarted("prepare")
+        from engine.pipeline import Engine, run  # torch and transformers: several seconds
+
+        if self._engine is None:
+            self._engine = Engine()
+            gc.freeze()  # collecting what the imports made would hold the screen for half a second
+        yield from run(job, stop, self._engine)
+
     def _follow(self, job: Job, record: RunRecord, stop: threading.Event) -> Event:
         """Pass on events; gives the terminal one, once everything has ended."""
         terminal: Event | None = None
         try:
-            for event in _events(job, stop):
+            for event in self._events(job, stop):
                 record.take(event)
                 if isinstance(event, TERMINAL):
                     terminal = event
@@ -93,13 +116,6 @@ class Session:
             raise
         assert terminal is not None  # `engine.pipeline.run` always ends with one
         return terminal
-
-
-def _events(job: Job, stop: threading.Event) -> Iterator[Event]:
-    yield StageStarted("prepare")
-    from engine.pipeline import run  # torch and transformers: several seconds
-
-    yield from run(job, stop)
 
 
 def _explained(error: Exception, folder: RunFolder) -> EngineError:

@@ -31,7 +31,8 @@ def load() -> tuple[Settings, str]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         theme, roots = raw.get("theme", DEFAULT_THEME), raw.get("roots", [])
-        if not isinstance(theme, str) or not all(isinstance(root, str) for root in roots):
+        listed = isinstance(roots, list) and all(isinstance(root, str) for root in roots)
+        if not isinstance(theme, str) or not listed:
             raise ValueError("`theme` is a text, `roots` a list of texts")
     except FileNotFoundError:
         return Settings(), ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from textual.color import Color, ColorParseError
@@ -33,18 +33,33 @@ def _read(path: Path) -> Theme:
         raw = json.loads(file.read(MAX_BYTES))
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")
-    unknown = raw.keys() - {field.name for field in fields(Theme)}
-    if unknown:
-        raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+    for name, value in raw.items():
+        _check_field(name, value)
     theme = Theme(**raw)
-    for name in COLOURS:
-        colour = getattr(theme, name)
-        if colour is not None:
-            Color.parse(colour)
-    for name in ("name", "primary"):
-        if not isinstance(getattr(theme, name), str):
-            raise TypeError(f"{name} is not a text")
-    if not isinstance(theme.variables, dict):
-        raise TypeError("variables is not an object")
+    defaults = replace(theme, variables={}).to_color_system().generate()
+    for name, value in theme.variables.items():
+        if defaults.get(name, "").startswith("#"):
+            Color.parse(value)
     theme.to_color_system().generate()
     return theme
+
+
+def _check_field(name: str, value: object) -> None:
+    """Check one field before Textual sees it: what it raises for a wrong kind ends the app."""
+    if name not in {field.name for field in fields(Theme)}:
+        raise ValueError(f"unknown field {name!r}")
+    expected: type | tuple[type, ...] = str
+    if name in ("dark", "ansi"):
+        expected = bool
+    elif name in ("luminosity_spread", "text_alpha"):
+        expected = (int, float)
+    elif name == "variables":
+        expected = dict
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} has a value of a wrong kind: {value!r}")
+    if name in COLOURS:
+        Color.parse(str(value))
+    if isinstance(value, dict):
+        for variable, text in value.items():
+            if not isinstance(text, str):
+                raise TypeError(f"the variable {variable} is not a text: {text!r}")

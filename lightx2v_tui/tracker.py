@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engine.spec.events import (
@@ -35,7 +35,7 @@ class RunView:
     """All stages of a run, its step times, its memory, and how it ended."""
 
     started: float
-    stages: tuple[StageView, ...] = tuple(StageView(name) for name in STAGES)
+    stages: tuple[StageView, ...]
     steps: tuple[float, ...] = ()
     memory: MemoryUsed | None = None
     terminal: Event | None = None
@@ -70,9 +70,11 @@ class RunView:
 class Tracker:
     """Folds events into a `RunView`; `take` is called on the engine's thread, `view` on any."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stages: Sequence[str] = tuple(STAGES), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
-        self.view = RunView(clock())
+        self.view = RunView(clock(), tuple(StageView(name) for name in stages))
 
     def take(self, event: Event) -> None:
         """Fold one event in; the view is replaced, never changed."""

@@ -6,18 +6,18 @@ from __future__ import annotations
 def size(nbytes: int) -> str:
     """Bytes in the unit that reads best."""
     value = float(nbytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
+    for unit, digits in (("B", 0), ("kB", 0), ("MB", 1), ("GB", 1)):
+        if round(value, digits) < 1000:
+            return f"{value:.{digits}f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
 
 
 def duration(seconds: float) -> str:
     """Seconds as 7.2 s, 1:23 or 2:03:04."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(int(seconds + 0.05), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

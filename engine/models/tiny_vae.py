@@ -1,8 +1,8 @@
 """The tiny VAE's decoder (taew2_1 of madebyollin/taehv, MIT), frame by frame.
 
-It reads latents as the DiT makes them, without de-normalising. Each `Remember` block sees its
-previous input frame and `Grow` blocks turn one frame into several, so a latent becomes four
-frames; the first three frames of a video are warm-up and are dropped.
+taew2_1 reads latents as the DiT makes them; lighttaew2_1 wants them denormalised first. Each
+`Remember` block sees its previous input frame and `Grow` blocks turn one frame into several, so a
+latent becomes four frames; the first three frames of a video are warm-up and are dropped.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ further one is four.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
 WIDTHS = (1, 2, 4, 4)  # multiples of the base width, from full to 1/8 resolution
 DOUBLES_TIME = (False, True, True)  # between those resolutions
 FRAMES_PER_LATENT = 4
+STRIDE = 8
 
 
 class Memory:
@@ -230,39 +231,93 @@ class Encoder(Half):
 
 
 class WanVae(nn.Module):
-    """Turns normalised latents into frames and, where it has an encoder, back."""
+    """Turns normalised latents into frames and back; either half may be left out."""
 
-    def __init__(self, arch: VaeArchitecture, *, with_encoder: bool) -> None:
+    def __init__(
+        self, arch: VaeArchitecture, *, with_encoder: bool, with_decoder: bool = True
+    ) -> None:
         super().__init__()
         channels = arch.latent_channels
         if with_encoder:
             self.encoder = Encoder(arch)
             self.conv1 = CausalConv3d(2 * channels, 2 * channels, 1)
-        self.conv2 = CausalConv3d(channels, channels, 1)
-        self.decoder = Decoder(arch)
+        if with_decoder:
+            self.conv2 = CausalConv3d(channels, channels, 1)
+            self.decoder = Decoder(arch)
 
     def decode(self, latents: Tensor) -> Iterator[Tensor]:
         """Decode [C, T, H/8, W/8] latent by latent: yields float32 [3, 1 or 4, H, W], -1..1."""
-        dtype = self.conv2.weight.dtype
-        mean, std = _statistics(latents)
-        values = (latents.float() * std + mean).to(dtype)[None]
+        values = denormalized(latents).to(self.conv2.weight.dtype)[None]
         memory = Memory()
         for index in range(latents.shape[1]):
-            hidden = self.conv2(values[:, :, index : index + 1], memory)
-            yield self.decoder(hidden, memory)[0].float().clamp_(-1, 1)
+            yield self._decode_one(values[:, :, index : index + 1], memory)
+
+    def decode_tiled(self, latents: Tensor, tile: int = 32, overlap: int = 8) -> Iterator[Tensor]:
+        """Decode in tiles of `tile` latents a side that blend over `overlap`; for little memory.
+
+        Every tile has a memory of its own, so each latent costs the activations of one tile.
+        Seams are not exact: attention and convolutions see only their tile.
+        """
+        values = denormalized(latents).to(self.conv2.weight.dtype)[None]
+        _, _, time, height, width = values.shape
+        rows, columns = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+        memories = {(top, left): Memory() for top in rows for left in columns}
+        for index in range(time):
+            blended, weights = None, None
+            for (top, left), memory in memories.items():
+                part = values[:, :, index : index + 1, top : top + tile, left : left + tile]
+                frames = self._decode_one(part, memory)
+                if blended is None or weights is None:
+                    size = (height * STRIDE, width * STRIDE)
+                    blended = frames.new_zeros(3, frames.shape[1], *size)
+                    weights = frames.new_zeros(size)
+                ramp = blend_ramp(frames.shape[2:], overlap * STRIDE, frames.device)
+                bottom, right = top * STRIDE + frames.shape[2], left * STRIDE + frames.shape[3]
+                blended[:, :, top * STRIDE : bottom, left * STRIDE : right] += frames * ramp
+                weights[top * STRIDE : bottom, left * STRIDE : right] += ramp
+            assert blended is not None  # there is at least one tile
+            yield blended / weights
+
+    def _decode_one(self, latent: Tensor, memory: Memory) -> Tensor:
+        """Decode one denormalised latent [1, C, 1, H/8, W/8]."""
+        return self.decoder(self.conv2(latent, memory), memory)[0].float().clamp_(-1, 1)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Encode [3, 4k+1, H, W], -1..1, to normalised latents, float32 [C, k+1, H/8, W/8]."""
-        dtype = self.conv1.weight.dtype
-        values = frames.to(dtype)[None]
+        chunks = [frames[:, :1], *frames[:, 1:].split(FRAMES_PER_LATENT, dim=1)]
+        return self.encode_chunks(chunk for chunk in chunks if chunk.shape[1])
+
+    def encode_chunks(self, chunks: Iterable[Tensor]) -> Tensor:
+        """Encode chunks of 1, 4, 4, … frames [3, 1 or 4, H, W], without holding them all."""
         memory = Memory()
-        chunks = [values[:, :, :1], *values[:, :, 1:].split(FRAMES_PER_LATENT, dim=2)]
-        encoded = torch.cat(
-            [self.encoder(chunk, memory) for chunk in chunks if chunk.shape[2]], dim=2
-        )
+        dtype = self.conv1.weight.dtype
+        encoded = torch.cat([self.encoder(c.to(dtype)[None], memory) for c in chunks], dim=2)
         mean_of_latents = self.conv1(encoded, memory).chunk(2, dim=1)[0][0].float()
         mean, std = _statistics(mean_of_latents)
         return (mean_of_latents - mean) / std
+
+
+def denormalized(latents: Tensor) -> Tensor:
+    """Undo the normalisation of latents [C, T, H, W], in float32."""
+    mean, std = _statistics(latents)
+    return latents.float() * std + mean
+
+
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin so that they cover `length`, the last one flush with the end."""
+    if length <= tile:
+        return [0]
+    starts = list(range(0, length - tile, tile - overlap))
+    return [*starts, length - tile]
+
+
+def blend_ramp(size: torch.Size, overlap: int, device: torch.device) -> Tensor:
+    """Weights [H, W] that rise linearly over `overlap` pixels from every edge, and are never 0."""
+    sides = []
+    for length in size:
+        position = torch.arange(length, device=device) + 1
+        sides.append((torch.minimum(position, position.flip(0)) / (overlap + 1)).clamp(max=1.0))
+    return sides[0][:, None] * sides[1][None, :]
 
 
 def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.ops.attention import Attention
+from engine.ops.attention import Attend, Attention
 from engine.spec.architecture import DitArchitecture
 
 ROPE_THETA = 10_000.0
@@ -87,10 +87,10 @@ class LayerNorm(nn.LayerNorm):
 class SelfAttention(nn.Module):
     """Attention of all patches to all patches, with rotary positions."""
 
-    def __init__(self, arch: DitArchitecture) -> None:
+    def __init__(self, arch: DitArchitecture, attend: type[nn.Module]) -> None:
         super().__init__()
         self.heads = arch.num_heads
-        self.attention = Attention()
+        self.attention = Attention(attend)
         self.q = nn.Linear(arch.dim, arch.dim)
         self.k = nn.Linear(arch.dim, arch.dim)
         self.v = nn.Linear(arch.dim, arch.dim)
@@ -110,10 +110,10 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of the patches to the text and, in image-to-video models, to the image."""
 
-    def __init__(self, arch: DitArchitecture) -> None:
+    def __init__(self, arch: DitArchitecture, attend: type[nn.Module]) -> None:
         super().__init__()
         self.heads = arch.num_heads
-        self.attention = Attention()
+        self.attention = Attention(attend)
         self.q = nn.Linear(arch.dim, arch.dim)
         self.k = nn.Linear(arch.dim, arch.dim)
         self.v = nn.Linear(arch.dim, arch.dim)
@@ -142,12 +142,12 @@ class CrossAttention(nn.Module):
 class Block(nn.Module):
     """One transformer block: self attention, cross attention, feed-forward."""
 
-    def __init__(self, arch: DitArchitecture) -> None:
+    def __init__(self, arch: DitArchitecture, attend: type[nn.Module]) -> None:
         super().__init__()
         self.norm1 = LayerNorm(arch.dim, arch.eps, elementwise_affine=False)
-        self.self_attn = SelfAttention(arch)
+        self.self_attn = SelfAttention(arch, attend)
         self.norm3 = LayerNorm(arch.dim, arch.eps)
-        self.cross_attn = CrossAttention(arch)
+        self.cross_attn = CrossAttention(arch, attend)
         self.norm2 = LayerNorm(arch.dim, arch.eps, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(arch.dim, arch.ffn_dim),
@@ -202,16 +202,19 @@ class ImageEmbedding(nn.Module):
             nn.Linear(image_dim, arch.dim),
             LayerNorm(arch.dim),
         )
+        if arch.first_last_frame:
+            self.emb_pos = nn.Parameter(torch.empty(1, arch.image_tokens, image_dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [B, I, image_dim] to [B, I, dim]."""
-        return self.proj(features)
+        """Map [B, I, image_dim] to [B, I, dim]; with positions, I is that of both images."""
+        positions = getattr(self, "emb_pos", None)
+        return self.proj(features if positions is None else features + positions)
 
 
 class WanTransformer(nn.Module):
     """Predicts the flow of latents at a timestep, given text and, for I2V, an image."""
 
-    def __init__(self, arch: DitArchitecture) -> None:
+    def __init__(self, arch: DitArchitecture, attend: type[nn.Module] = Attend) -> None:
         super().__init__()
         self.arch = arch
         patch_values = arch.out_dim * arch.patch_size[0] * arch.patch_size[1] * arch.patch_size[2]
@@ -225,7 +228,7 @@ class WanTransformer(nn.Module):
             nn.Linear(arch.freq_dim, arch.dim), nn.SiLU(), nn.Linear(arch.dim, arch.dim)
         )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(arch.dim, 6 * arch.dim))
-        self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.num_layers))
+        self.blocks = nn.ModuleList(Block(arch, attend) for _ in range(arch.num_layers))
         self.head = Head(arch, patch_values)
         if arch.image_dim is not None:
             self.img_emb = ImageEmbedding(arch, arch.image_dim)

@@ -32,6 +32,7 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, codes: torch.dtype) -> None:
         super().__init__()
+        self.out_features, self.in_features = linear.out_features, linear.in_features
         shape = (linear.out_features, linear.in_features)
         self.codes = nn.Parameter(torch.empty(shape, dtype=codes, device="meta"), False)
         self.weight_scale = nn.Parameter(torch.empty(shape[0], 1, device="meta"), False)

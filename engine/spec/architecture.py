@@ -6,6 +6,7 @@ the same code. Shapes are given by Wan's tensor names.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, object]
 
 PUBLISHED_HEAD_DIM = 128  # every published Wan DiT; a `config.json` may say otherwise
+CLIP_HEAD_DIM = 80  # ViT-H: 1280 wide, 16 heads
 LATENT_CHANNELS = 16
 SPATIAL_STRIDE = 8
 TEMPORAL_STRIDE = 4
@@ -34,10 +36,15 @@ class DitArchitecture:
     text_dim: int
     freq_dim: int
     image_dim: int | None = None
-    first_last_frame: bool = False
+    image_tokens: int = 0  # of both images, in first-and-last-frame models
     text_len: int = 512
     patch_size: tuple[int, int, int] = (1, 2, 2)
     eps: float = 1e-6
+
+    @property
+    def first_last_frame(self) -> bool:
+        """True where the model is told the first and the last frame."""
+        return self.image_tokens > 0
 
     @property
     def task(self) -> str:
@@ -63,7 +70,11 @@ class DitArchitecture:
                 f"its width is {dim}, which {heads} heads do not divide evenly",
                 "Set `num_heads` in the config.json beside the weights.",
             )
-        image = shapes.get("img_emb.proj.1.weight")
+        image_dim, image_tokens = None, 0
+        if "img_emb.proj.1.weight" in shapes:
+            image_dim = _shape(shapes, "img_emb.proj.1.weight", rank=2)[1]
+        if "img_emb.emb_pos" in shapes:
+            image_tokens = _shape(shapes, "img_emb.emb_pos", rank=3)[1]
         return cls(
             dim=dim,
             ffn_dim=_shape(shapes, "blocks.0.ffn.0.weight", rank=2)[0],
@@ -73,8 +84,8 @@ class DitArchitecture:
             out_dim=head // (patch[0] * patch[1] * patch[2]),
             text_dim=_shape(shapes, "text_embedding.0.weight", rank=2)[1],
             freq_dim=_shape(shapes, "time_embedding.0.weight", rank=2)[1],
-            image_dim=image[1] if image else None,
-            first_last_frame="img_emb.emb_pos" in shapes,
+            image_dim=image_dim,
+            image_tokens=image_tokens,
             text_len=_integer(config, "text_len", 512),
             patch_size=(patch[0], patch[1], patch[2]),
             eps=_number(config, "eps", 1e-6),
@@ -152,6 +163,48 @@ class TinyVaeArchitecture:
         return cls((first, widths[0], widths[1], widths[2]), latent_channels)
 
 
+@dataclass(frozen=True)
+class ClipArchitecture:
+    """Sizes of the vision tower of Wan's CLIP."""
+
+    dim: int
+    mlp_dim: int
+    num_heads: int
+    num_layers: int
+    patch: int
+    num_tokens: int
+
+    @property
+    def image_size(self) -> int:
+        """Width and height of the image the tower reads."""
+        return math.isqrt(self.num_tokens - 1) * self.patch
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> ClipArchitecture:
+        """Read the sizes from tensor shapes (Wan's names).
+
+        Raises:
+            CheckpointError: there is no vision tower, or its sizes contradict each other.
+        """
+        dim, _, patch, _ = _shape(shapes, "visual.patch_embedding.weight", rank=4)
+        tokens = _shape(shapes, "visual.pos_embedding", rank=3)[1]
+        if dim % CLIP_HEAD_DIM or math.isqrt(tokens - 1) ** 2 != tokens - 1:
+            raise CheckpointError(
+                "This is not Wan's CLIP",
+                f"its width is {dim} and it has {tokens} positions; heads are {CLIP_HEAD_DIM} wide "
+                "and the image is square",
+                "Use models_clip_open-clip-xlm-roberta-large-vit-huge-14.",
+            )
+        return cls(
+            dim=dim,
+            mlp_dim=_shape(shapes, "visual.transformer.0.mlp.0.weight", rank=2)[0],
+            num_heads=dim // CLIP_HEAD_DIM,
+            num_layers=_count(shapes, r"visual\.transformer\.(\d+)\."),
+            patch=patch,
+            num_tokens=tokens,
+        )
+
+
 def _shape(shapes: Shapes, name: str, *, rank: int) -> tuple[int, ...]:
     shape = shapes.get(name)
     if shape is None or len(shape) != rank or 0 in shape:
@@ -166,13 +219,14 @@ def _shape(shapes: Shapes, name: str, *, rank: int) -> tuple[int, ...]:
 
 def _count(shapes: Shapes, pattern: str) -> int:
     """Count numbered blocks, which must run from 0 without a gap."""
-    found = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
-    missing = sorted(set(range(max(found, default=0) + 1)) - found)
+    found = {int(match[1][:9]) for name in shapes if (match := re.match(pattern, name))}
+    highest = max(found, default=0)
+    missing = sorted(set(range(min(highest + 1, len(found) + 9))) - found)
     if missing:
         listed = ", ".join(map(str, missing[:8]))
         raise CheckpointError(
             "The weights are incomplete",
-            f"blocks {listed} are absent, block {max(found, default=0)} is there",
+            f"blocks {listed} are absent, block {highest} is there",
             "Download the missing files; every block_N.safetensors is needed.",
         )
     return len(found)

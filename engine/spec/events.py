@@ -13,11 +13,19 @@ STAGES = {
     "prepare": "Prepare engine",
     "load_t5": "Load text encoder",
     "encode_text": "Encode prompt",
+    "load_clip": "Load CLIP and VAE encoder",
+    "encode_image": "Encode image",
     "load_dit": "Load DiT",
     "denoise": "Denoise",
     "load_vae": "Load VAE",
     "decode": "Decode and write video",
 }
+IMAGE_STAGES = ("load_clip", "encode_image")
+
+
+def stages_of(*, image: bool) -> tuple[str, ...]:
+    """The stages of a run, with or without an image to start from."""
+    return tuple(name for name in STAGES if image or name not in IMAGE_STAGES)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,17 @@ class FrameDone:
     kind: ClassVar[str] = "frame"
     frame: int
     frames: int
+
+
+@dataclass(frozen=True)
+class LoraApplied:
+    """A LoRA changed `matched` layers; `unmatched` of its keys name none."""
+
+    kind: ClassVar[str] = "stage"
+    path: Path
+    matched: int
+    unmatched: int
+    stage: str = "apply_lora"
 
 
 @dataclass(frozen=True)
@@ -102,8 +121,8 @@ class CancelledByUser:
 
 
 Event = (
-    StageStarted | BytesRead | StepDone | FrameDone | MemoryUsed | Saved | Done | Failed
-    | CancelledByUser
+    StageStarted | BytesRead | StepDone | FrameDone | LoraApplied | MemoryUsed | Saved | Done
+    | Failed | CancelledByUser
 )  # fmt: skip
 TERMINAL = (Done, Failed, CancelledByUser)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,10 @@ def read_header(path: Path) -> Header:
         CheckpointError: the file cannot be read, is truncated, or is not a weight file.
     """
     try:
-        file_bytes = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is not a file")
+        file_bytes = status.st_size
         with path.open("rb") as file:
             start = file.read(64)
             _refuse_lookalikes(path, start)
@@ -155,7 +159,8 @@ def _entry(path: Path, name: str, entry: object, base: int) -> TensorInfo:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]  # type: ignore[index]
         bits = BITS[dtype]
         fits = (
-            all(type(size) is int and 0 <= size < 1 << 48 for size in (*shape, start, end))
+            isinstance(shape, list)
+            and all(type(size) is int and 0 <= size < 1 << 48 for size in (*shape, start, end))
             and len(shape) <= MAX_RANK
             and start <= end
             and (math.prod(shape) * bits + 7) // 8 == end - start

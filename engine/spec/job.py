@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +33,59 @@ class StepDistill:
 
 
 @dataclass(frozen=True)
+class UniPC:
+    """Wan's own schedule: FlowUniPC of order 2 over evenly spaced, then shifted sigmas."""
+
+    steps: int = 50
+    shift: float = 5.0
+
+
+@dataclass(frozen=True)
+class Euler:
+    """The plain first-order schedule over the same sigmas."""
+
+    steps: int = 50
+    shift: float = 5.0
+
+
+Schedule = StepDistill | UniPC | Euler
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance; `batched` asks both questions in one forward."""
+
+    scale: float
+    batched: bool = False
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file and how strongly it is applied."""
+
+    path: Path
+    strength: float = 1.0
+
+
+class Placing(str, Enum):
+    """Where a network stays when it has done its part of a run."""
+
+    RESIDENT = "resident"  # on the device, for the next run
+    CPU = "cpu"  # in RAM, moved to the device for its part
+    DROP = "drop"  # nowhere: loaded anew for the next run
+
+
+@dataclass(frozen=True)
+class Placings:
+    """Where each network stays."""
+
+    dit: Placing = Placing.RESIDENT
+    t5: Placing = Placing.RESIDENT
+    clip: Placing = Placing.RESIDENT
+    vae: Placing = Placing.RESIDENT
+
+
+@dataclass(frozen=True)
 class Job:
     """One generation, completely specified.
 
@@ -44,7 +99,7 @@ class Job:
     tokenizer: Path
     vae: Weights
     tiny_vae: bool
-    schedule: StepDistill
+    schedule: Schedule
     prompt: str
     negative_prompt: str
     seed: int
@@ -58,6 +113,15 @@ class Job:
     output: Path
     settings: str = ""
     save_tensors: Path | None = None
+    clip: Weights | None = None
+    vae_encoder: Weights | None = None
+    image: Path | None = None
+    guidance: Guidance | None = None
+    loras: tuple[Lora, ...] = ()
+    placings: Placings = Placings()
+    tiling: bool = False
+    tiny_vae_denormalized: bool = False
+    attention: str = "sdpa"
 
     def __post_init__(self) -> None:
         _check_size("width", self.width)
@@ -79,6 +143,13 @@ class Job:
                 "Choose a smaller seed.",
             )
         _check_schedule(self.schedule)
+        if self.guidance is not None and not 0 <= self.guidance.scale <= 100:
+            raise JobError(
+                f"A guidance scale of {self.guidance.scale:g} cannot be used",
+                "`sample_guide_scale` goes from 0 to 100",
+                "Use 5, or set `enable_cfg` to false.",
+            )
+        _check_image(self)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -106,7 +177,62 @@ def _check_size(name: str, size: int) -> None:
         )
 
 
-def _check_schedule(schedule: StepDistill) -> None:
+def fit_area(image: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """Fit a video to an image's proportions, as Wan does: same area, both sides cut to 16.
+
+    Args:
+        image: width and height of the image.
+        width: the width asked for; with `height` it gives the area.
+        height: the height asked for.
+
+    Returns:
+        Width and height of the video.
+    """
+    ratio, area = image[1] / image[0], width * height
+    tall, wide = math.sqrt(area * ratio) + 1e-6, math.sqrt(area / ratio) + 1e-6
+    return (
+        max(SIZE_STEP, int(wide // SIZE_STEP) * SIZE_STEP),
+        max(SIZE_STEP, int(tall // SIZE_STEP) * SIZE_STEP),
+    )
+
+
+def _check_image(job: Job) -> None:
+    wants = job.architecture.task == "i2v"
+    if wants and job.image is None:
+        raise JobError(
+            "This model needs an image",
+            "it makes image-to-video: the image is the first frame",
+            "Give one with --image.",
+        )
+    if wants and job.vae_encoder is None:
+        raise JobError(
+            "Image-to-video needs the full VAE",
+            "it encodes the first frame; a tiny VAE only decodes here",
+            "Put Wan2.1_VAE.pth beside the model's other files.",
+        )
+    if job.image is not None and not wants:
+        raise JobError(
+            "This model takes no image",
+            "it makes text-to-video",
+            "Leave the image away, or choose an image-to-video model.",
+        )
+
+
+def _check_schedule(schedule: Schedule) -> None:
+    if not 0 < schedule.shift <= 100:
+        raise JobError(
+            f"A shift of {schedule.shift} cannot be used",
+            "`sample_shift` is above 0 and at most 100",
+            "Use 5, which most Wan 2.1 models were trained with.",
+        )
+    if not isinstance(schedule, StepDistill):
+        if not 1 <= schedule.steps <= 1000:
+            raise JobError(
+                f"{schedule.steps} steps cannot be made",
+                "`infer_steps` goes from 1 to 1000",
+                "Use 40 or 50; step-distilled models use `denoising_step_list`.",
+            )
+        return
     steps = schedule.timesteps
     falling = all(later < earlier for earlier, later in pairwise(steps))
     if not steps or not falling or steps[0] > 1000 or steps[-1] < 1:
@@ -114,10 +240,4 @@ def _check_schedule(schedule: StepDistill) -> None:
             f"The step list {list(steps)} cannot be used",
             "it needs at least one timestep, falling, between 1000 and 1",
             "Set `denoising_step_list` to [1000, 750, 500, 250].",
-        )
-    if not 0 < schedule.shift <= 100:
-        raise JobError(
-            f"A shift of {schedule.shift} cannot be used",
-            "`sample_shift` is above 0 and at most 100",
-            "Use 5, which the distilled models were trained with.",
         )

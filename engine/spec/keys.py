@@ -80,14 +80,37 @@ def t5_names(stored: Iterable[str]) -> dict[str, str]:
     return {name: rename(T5_FROM_WAN, name) for name in stored}
 
 
+#: ComfyUI's scaled FP8: a marker, and scales of activations that are measured at run time here.
+COMFY_EXTRAS = ("scaled_fp8", "scale_input", "input_scale")
+COMFY_SCALE = "scale_weight"
+
+
 def dit_names(stored: Iterable[str]) -> dict[str, str]:
-    """Map stored names of a DiT file (Wan's, prefixed, or diffusers') to Wan's names."""
-    names = tuple(stored)
+    """Map stored names of a DiT file (Wan's, prefixed, or diffusers') to Wan's names.
+
+    ComfyUI's scales get LightX2V's name; its extra tensors are not needed and are left out.
+    """
+    names = tuple(name for name in stored if name.rpartition(".")[2] not in COMFY_EXTRAS)
     prefix = next((p for p in DIT_PREFIXES if any(name.startswith(p) for name in names)), "")
-    bare = {name: name.removeprefix(prefix) for name in names}
+    bare = {name: _lightx2v_scale(name.removeprefix(prefix)) for name in names}
     if any(".attn1." in name for name in bare.values()):
         return {name: rename(DIT_FROM_DIFFUSERS, wan) for name, wan in bare.items()}
     return bare
+
+
+def _lightx2v_scale(name: str) -> str:
+    path, _, leaf = name.rpartition(".")
+    return f"{path}.weight_scale" if leaf == COMFY_SCALE else name
+
+
+def clip_names(stored: Iterable[str]) -> dict[str, str]:
+    """Map the vision tower of Wan's CLIP to its own names; text tower and head are left out."""
+    left_out = ("visual.head", "visual.post_norm")
+    return {
+        name: name.removeprefix("visual.")
+        for name in stored
+        if name.startswith("visual.") and not name.startswith(left_out)
+    }
 
 
 def same_names(stored: Iterable[str]) -> dict[str, str]:

@@ -12,13 +12,15 @@ import math
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.spec.errors import CheckpointError
-from engine.spec.header import BITS, TensorInfo, truncated
+from engine.spec.header import BITS, MAX_RANK, TensorInfo, truncated
 
 MAX_PICKLE_BYTES = 64_000_000
+MAX_TUPLE_DEPTH = 6  # a state dict needs two; hashing a very deep tuple overflows the C stack
 STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
@@ -41,6 +43,16 @@ class _Tensor:
     storage: _Storage
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def sound(self) -> bool:
+        """True where a storage and a shape are what they are called."""
+        sizes = self.shape if isinstance(self.shape, tuple) else (None,)
+        return (
+            isinstance(self.storage, _Storage)
+            and len(sizes) <= MAX_RANK
+            and all(type(size) is int and 0 <= size < 1 << 48 for size in sizes)
+        )
 
 
 def _rebuild_tensor(storage: _Storage, _offset: int, size: tuple[int, ...], *_: object) -> _Tensor:
@@ -69,8 +81,13 @@ NAMES: dict[tuple[str, str], object] = {
 }
 
 
-class _StateDictUnpickler(pickle.Unpickler):
-    """An unpickler that knows only the names a state dict needs."""
+class _StateDictUnpickler(pickle._Unpickler):
+    """An unpickler that knows only the names a state dict needs.
+
+    The one written in Python: the one in C takes gigabytes for a memo index that a file names.
+    """
+
+    stack: list[object]
 
     def __init__(self, path: Path, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
@@ -85,6 +102,30 @@ class _StateDictUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: object) -> _Storage:
         _kind, dtype, key = pid[:3]  # type: ignore[index]
         return _Storage(str(dtype), str(key))
+
+
+Load = Callable[[_StateDictUnpickler], None]
+
+
+def _shallow(load: Load) -> Load:
+    """Refuse what a tuple opcode made where it is nested too deeply to be hashed."""
+
+    def checked(unpickler: _StateDictUnpickler) -> None:
+        load(unpickler)
+        if _depth(unpickler.stack[-1]) > MAX_TUPLE_DEPTH:
+            raise pickle.UnpicklingError("tuples nested without end")
+
+    return checked
+
+
+def _depth(value: object) -> int:
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, tuple) else 0
+
+
+_OPCODES: dict[int, Load] = dict(pickle._Unpickler.dispatch)  # type: ignore[arg-type] # stubs: Unpickler
+for _opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _OPCODES[_opcode[0]] = _shallow(_OPCODES[_opcode[0]])
+_StateDictUnpickler.dispatch = _OPCODES  # type: ignore[assignment]
 
 
 def unsafe_pickle(path: Path, why: str) -> CheckpointError:
@@ -127,7 +168,7 @@ def _tensor_table(
         raise _not_a_state_dict(path, f"it holds a {type(state).__name__}")
     tensors = {}
     for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
+        if not isinstance(name, str) or not isinstance(value, _Tensor) or not value.sound:
             raise _not_a_state_dict(path, f"its entry {name!r} is not a tensor")
         try:
             nbytes = math.prod(value.shape) * BITS[value.dtype] // 8

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.spec.architecture import DitArchitecture
 from engine.spec.errors import CheckpointError
 from engine.spec.header import Header, read_header
-from engine.spec.keys import dit_names
+from engine.spec.keys import COMFY_EXTRAS, COMFY_SCALE, dit_names
 from engine.spec.precision import CODE_DTYPES, Precision
 from lightx2v_tui.catalog.model import Component, Kind
 
@@ -139,6 +139,7 @@ def _component(
     scheme, precision = _scheme(headers) if headers else ("unreadable", None)
     architecture = None
     if kind is Kind.DIT:
+        problems += _doubled(headers)
         problems += _missing_files(folder, [*(h.path for h in headers), *(p for p, _ in broken)])
         try:
             architecture = _dit_architecture(folder, headers)
@@ -158,24 +159,46 @@ def _component(
     )
 
 
+def _doubled(headers: Sequence[Header]) -> list[str]:
+    """Files that hold a tensor another file holds too: two models in one folder."""
+    owner: dict[str, str] = {}
+    for header in headers:
+        for name in header.tensors:
+            other = owner.setdefault(name, header.path.name)
+            if other != header.path.name:
+                return [f"{other} and {header.path.name} both hold {name}"]
+    return []
+
+
 def _layout(headers: Sequence[Header]) -> str:
     if any(re.fullmatch(r"block_\d+\.safetensors", header.path.name) for header in headers):
         return "blocks"
-    return "file" if len(headers) == 1 else "shards"
+    return "file" if len(headers) <= 1 else "shards"
 
 
 def _scheme(headers: Sequence[Header]) -> tuple[str, Precision | None]:
     """Say what the weights are stored as; the second part is None where it is not computed."""
     dtypes = {info.dtype for header in headers for info in header.tensors.values()}
     codes = {CODE_DTYPES[dtype] for dtype in dtypes if dtype in CODE_DTYPES}
-    if len(codes) == 1:
+    if len(codes) == 1 and dtypes <= {*FLOATS, *CODE_DTYPES, "I64"}:
         precision = next(iter(codes))
-        scaled = any(name.endswith("weight_scale") for h in headers for name in h.tensors)
+        stored = {name: info.dtype for h in headers for name, info in h.tensors.items()}
+        coded = [name for name, dtype in stored.items() if dtype in CODE_DTYPES]
+        scaled = all(_has_scale(name, stored) for name in coded)
         return (precision.value, precision) if scaled else (f"{precision.value} unscaled", None)
     if not codes and dtypes <= {*FLOATS, "I64"}:
-        stored = next((name for dtype, name in FLOATS.items() if dtype in dtypes), "bf16")
-        return stored, Precision.BF16
+        name = next((name for dtype, name in FLOATS.items() if dtype in dtypes), "bf16")
+        return name, Precision.BF16
     return "+".join(sorted(dtypes)).lower(), None
+
+
+def _has_scale(name: str, stored: Mapping[str, str]) -> bool:
+    """Say whether codes have a scale, under LightX2V's name or ComfyUI's."""
+    path, _, leaf = name.rpartition(".")
+    if leaf in COMFY_EXTRAS:
+        return True  # a marker, not a weight
+    scales = (f"{name}_scale", f"{path}.{COMFY_SCALE}")
+    return any(stored.get(scale) in FLOATS for scale in scales)
 
 
 def _missing_files(folder: Path, present: Sequence[Path]) -> list[str]:
@@ -204,7 +227,7 @@ def _dit_architecture(folder: Path, headers: Sequence[Header]) -> DitArchitectur
     stored = {name: info.shape for header in headers for name, info in header.tensors.items()}
     names = dit_names(stored)
     config = read_config(folder)
-    shapes = {names[name]: shape for name, shape in stored.items()}
+    shapes = {names[name]: shape for name, shape in stored.items() if name in names}
     architecture = DitArchitecture.from_shapes(shapes, config)
     layers = config.get("num_layers")
     if isinstance(layers, int) and layers > architecture.num_layers:

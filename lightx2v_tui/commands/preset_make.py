@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.spec.errors import JobError
+from engine.spec.job import Lora
 from engine.spec.precision import Precision
 from lightx2v_tui import choices, presets
 from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
 from lightx2v_tui.gpus import read_gpus
+from lightx2v_tui.paths import expanded
 from lightx2v_tui.presets import PresetError
 
 
@@ -24,14 +26,13 @@ def execute(args: argparse.Namespace) -> int:
         dit=_picked(root, Kind.DIT, args.dit) or best.dit,
         t5=_picked(root, Kind.T5, args.t5) or best.t5,
         tiny_vae=best.tiny_vae if args.vae is None else args.vae == "tiny",
+        clip=_picked(root, Kind.CLIP, args.clip) or best.clip,
     )
     if args.vae and (reason := choices.reason_no_vae(root, tiny=choice.tiny_vae)):
         raise PresetError(f"The {args.vae} VAE cannot be used", reason, "Choose the other one.")
-    if args.clip is not None:
-        _picked(root, Kind.CLIP, args.clip)
     preset = choices.preset_for(root, choice)
     if args.lora:
-        preset = replace(preset, extra={**preset.extra, "lora_configs": _loras(args.lora)})
+        preset = replace(preset, loras=_loras(args.lora))
     if args.output is None:
         print(json.dumps(presets.to_json(preset), indent=2, ensure_ascii=False))  # noqa: T201
     else:
@@ -66,19 +67,19 @@ def _picked(root: ModelRoot, kind: Kind, precision: Precision | None) -> Precisi
     return precision
 
 
-def _loras(items: list[str]) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+def _loras(items: list[str]) -> tuple[Lora, ...]:
+    found: list[Lora] = []
     for item in items:
         name, _, strength = item.rpartition(":")
-        path = Path(name or item).expanduser()
+        path = expanded(Path(name or item))
         try:
             value = float(strength) if name else 1.0
         except ValueError:
-            path, value = Path(item).expanduser(), 1.0
+            path, value = expanded(Path(item)), 1.0
         if not path.is_file():
             raise JobError(f"There is no LoRA {path}", "the file does not exist", "Check the path.")
-        found.append({"path": str(path.absolute()), "strength": value})
-    return found
+        found.append(Lora(path.absolute(), value))
+    return tuple(found)
 
 
 def _write(preset: presets.Preset, path: Path) -> None:

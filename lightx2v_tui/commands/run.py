@@ -13,11 +13,11 @@ from typing import TextIO
 
 from engine.spec.errors import JobError
 from engine.spec.events import TERMINAL, CancelledByUser, Done, Event, Failed
-from engine.spec.job import Job
+from engine.spec.job import Job, Schedule, StepDistill
 from lightx2v_tui import jobs, output, presets
 from lightx2v_tui.gpus import Gpu, read_gpus
 from lightx2v_tui.jobs import Options, Plan
-from lightx2v_tui.paths import presets_dir
+from lightx2v_tui.paths import expanded, presets_dir
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent
 from lightx2v_tui.runs import RunRecord, new_run
@@ -43,7 +43,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def find_preset(name: str) -> Path:
     """A preset file by its path, or a saved one by its name."""
-    path = Path(name).expanduser()
+    path = expanded(Path(name))
     saved = presets_dir() / f"{name}.json"
     return saved if not path.exists() and "/" not in name and saved.exists() else path
 
@@ -78,16 +78,14 @@ def generate(
 
 
 def _with_arguments(preset: Preset, args: argparse.Namespace) -> Preset:
-    if args.image is not None:
-        raise JobError(
-            "--image is for image-to-video models",
-            "only text-to-video runs so far",
-            "Leave --image away.",
-        )
     if args.model is not None:
         preset = jobs.on_model(preset, args.model)
     return presets.with_values(
-        preset, prompt=args.prompt, negative_prompt=args.negative_prompt, seed=args.seed
+        preset,
+        prompt=args.prompt,
+        negative_prompt=args.negative_prompt,
+        seed=args.seed,
+        image=expanded(args.image).absolute() if args.image else None,
     )
 
 
@@ -177,12 +175,25 @@ def _facts(job: Job) -> list[tuple[str, str]]:
         ("DiT", weights(job.dit.files, job.dit.precision.value)),
         ("T5", weights(job.t5.files, job.t5.precision.value)),
         ("tokenizer", str(job.tokenizer)),
+        ("CLIP", weights(job.clip.files, job.clip.precision.value) if job.clip else "none"),
         (vae, weights(job.vae.files, job.vae.precision.value)),
+        ("image", str(job.image or "none")),
+        (
+            "LoRA",
+            ", ".join(f"{lora.path.name} at {lora.strength:g}" for lora in job.loras) or "none",
+        ),
         ("size", f"{job.width}x{job.height}, {job.frames} frames at {job.fps} fps"),
         ("latents", "x".join(map(str, job.latent_shape))),
-        ("steps", f"{list(job.schedule.timesteps)}, shift {job.schedule.shift:g}"),
+        ("steps", _steps(job.schedule)),
+        ("guidance", f"{job.guidance.scale:g}" if job.guidance else "none"),
         ("seed", str(job.seed)),
         ("prompt", job.prompt),
         ("device", f"{job.device}, {job.compute_dtype.value}, {job.quant_compute.value}"),
         ("output", str(job.output)),
     ]
+
+
+def _steps(schedule: Schedule) -> str:
+    if isinstance(schedule, StepDistill):
+        return f"{list(schedule.timesteps)}, shift {schedule.shift:g}, step-distilled"
+    return f"{schedule.steps}, shift {schedule.shift:g}, {type(schedule).__name__}"

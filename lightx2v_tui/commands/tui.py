@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.spec.errors import JobError
 from lightx2v_tui import output, settings
-from lightx2v_tui.paths import model_dirs
+from lightx2v_tui.paths import expanded, model_dirs
 
 if TYPE_CHECKING:
     from lightx2v_tui.presets import Preset
@@ -45,7 +45,7 @@ def open_app(
         )
     from lightx2v_tui.app import LightX2VApp  # textual: 0.2 s
 
-    places = [root.expanduser() for root in roots]
+    places = [expanded(root) for root in roots]
     if elsewhere:
         stored, _ = settings.load()
         places += [*map(Path, stored.roots), *model_dirs()]

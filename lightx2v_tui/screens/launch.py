@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -14,19 +15,29 @@ from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Label, Static, TextArea
 
 from engine.spec.errors import EngineError, JobError
-from engine.spec.job import rounded_frames
+from engine.spec.image_size import image_size
+from engine.spec.job import fit_area, rounded_frames
 from engine.spec.precision import Precision
 from lightx2v_tui import choices, jobs
-from lightx2v_tui.catalog import Component, Kind, ModelRoot
+from lightx2v_tui.catalog import TITLES, Component, Kind, ModelRoot
 from lightx2v_tui.choices import Choice
 from lightx2v_tui.messages import ErrorMet, RunWanted
+from lightx2v_tui.paths import expanded
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.units import size
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.matrix import Cell, Matrix, Row
 
 DEFAULT_OUTPUT = "in the run's folder"
-FIELDS = ("width", "height", "frames", "fps", "seed")
+UNASKED = object()
+#: What the choice of precisions decides; everything else stays as the preset has it.
+FROM_CHOICE = (
+    "model_path", "dit", "dit_precision", "t5", "t5_precision", "tokenizer", "clip",
+    "clip_precision", "vae", "tiny_vae", "use_tiny_vae",
+)  # fmt: skip
+NAMES = {"infer_steps": "steps", "guidance_scale": "guidance"}
+INTEGERS = ("width", "height", "frames", "fps", "seed", "infer_steps")
+NUMBERS = ("guidance_scale", "shift")
 
 
 class LaunchScreen(Screen[None]):
@@ -50,7 +61,9 @@ class LaunchScreen(Screen[None]):
             self._preset.dit_precision or best.dit,
             self._preset.t5_precision or best.t5,
             bool(self._preset.use_tiny_vae),
+            self._preset.clip_precision or best.clip,
         )
+        self._guided = bool(self._preset.enable_cfg)
 
     def compose(self) -> ComposeResult:
         """Build the form."""
@@ -72,21 +85,18 @@ class LaunchScreen(Screen[None]):
                         yield from _field("fps", preset.fps, "at fps")
                     with Horizontal():
                         yield from _field("seed", preset.seed, "Seed")
-                    with Horizontal():
-                        yield Label("Output")
-                        yield Input(
-                            str(preset.output or ""),
-                            placeholder=DEFAULT_OUTPUT,
-                            id="output",
-                            compact=True,
-                        )
-            prompt = TextArea(preset.prompt or "", id="prompt", classes="panel", compact=False)
-            prompt.border_title = "Prompt"
-            prompt.cursor_blink = False
-            prompt.show_line_numbers = False
-            prompt.soft_wrap = True
-            prompt.tab_behavior = "focus"
-            yield prompt
+                    if self._guided:
+                        with Horizontal():
+                            yield from _field("infer_steps", preset.infer_steps, "Steps")
+                            yield from _field("shift", preset.shift, "shift")
+                        with Horizontal():
+                            yield from _field("guidance_scale", preset.guidance_scale, "Guide")
+                    if self._root.task == "i2v":
+                        yield from _path("image", preset.image, "Image", "PNG, JPEG or WebP")
+                    yield from _path("output", preset.output, "Output", DEFAULT_OUTPUT)
+            yield _editor("prompt", preset.prompt, "Prompt")
+            if self._guided:
+                yield _editor("negative", preset.negative_prompt, "Negative prompt")
         with Horizontal(id="go"):
             yield Static(id="summary", markup=False)
             yield Button("Generate", id="generate", variant="primary", compact=True)
@@ -106,15 +116,12 @@ class LaunchScreen(Screen[None]):
 
     @on(Matrix.Picked)
     def _on_picked(self, event: Matrix.Picked) -> None:
-        if event.row == "VAE":
+        if event.row == TITLES[Kind.VAE]:
             self._choice = replace(self._choice, tiny_vae=event.value == "tiny")
         else:
-            picked = Precision(event.value)
-            self._choice = (
-                replace(self._choice, dit=picked)
-                if event.row == "DiT"
-                else replace(self._choice, t5=picked)
-            )
+            name = next(kind.value for kind, title in TITLES.items() if title == event.row)
+            picked: dict[str, Any] = {name: Precision(event.value)}
+            self._choice = replace(self._choice, **picked)
         self._show_choice()
 
     @on(Matrix.Highlighted)
@@ -168,7 +175,7 @@ class LaunchScreen(Screen[None]):
 
         gpu = next(iter(read_gpus().gpus), None)
         try:
-            output = (preset.output or Path("output.mp4")).expanduser().absolute()
+            output = (preset.output or Path("output.mp4")).absolute()
             plan = jobs.plan(preset, jobs.default_options(gpu), output, gpu)
         except EngineError as error:
             self.post_message(ErrorMet(error))
@@ -181,38 +188,39 @@ class LaunchScreen(Screen[None]):
         Raises:
             JobError: a number is not one.
         """
-        base = choices.preset_for(self._root, self._choice)
-        values: dict[str, object] = {}
-        for name in FIELDS:
-            text = self.query_one(f"#{name}", Input).value.strip()
+        found = choices.preset_for(self._root, self._choice)
+        values: dict[str, Any] = {name: getattr(found, name) for name in FROM_CHOICE}
+        for name in INTEGERS:
+            values[name] = self._number(name, int, "a whole number")
+        for name in NUMBERS:
+            values[name] = self._number(name, float, "a number")
+        for name in ("output", "image"):
+            for field in self.query(f"#{name}").results(Input):
+                text = field.value.strip()
+                values[name] = expanded(Path(text)).absolute() if text else None
+        values["prompt"] = self.query_one("#prompt", TextArea).text
+        for editor in self.query("#negative").results(TextArea):
+            values["negative_prompt"] = editor.text
+        kept = {name: value for name, value in values.items() if value is not UNASKED}
+        return replace(self._preset, **kept)
+
+    def _number(self, name: str, kind: type[int] | type[float], expected: str) -> object:
+        """What a field says; UNASKED where this form has no such field."""
+        for field in self.query(f"#{name}").results(Input):
+            text = field.value.strip()
             try:
-                values[name] = int(text)
+                return kind(text)
             except ValueError:
                 raise JobError(
-                    f"{name} is not a number",
-                    f"it needs a whole number, got {text!r}" if text else "it is empty",
-                    f"Type a whole number into {name}.",
+                    f"{NAMES.get(name, name)} is not a number",
+                    f"it needs {expected}, got {text!r}" if text else "it is empty",
+                    f"Type {expected} into {NAMES.get(name, name)}.",
                 ) from None
-        output = self.query_one("#output", Input).value.strip()
-        values["prompt"] = self.query_one(TextArea).text
-        values["output"] = Path(output) if output else None
-        kept = self._preset
-        return replace(
-            base,
-            **values,  # type: ignore[arg-type] # FIELDS are whole numbers of Preset
-            negative_prompt=kept.negative_prompt,
-            timesteps=kept.timesteps,
-            infer_steps=kept.infer_steps,
-            shift=kept.shift,
-            extra={**base.extra, **kept.extra},
-        )
+        return UNASKED
 
     def _show_choice(self) -> None:
         root, choice = self._root, self._choice
-        rows = [
-            _precision_row(root, kind, picked)
-            for kind, picked in ((Kind.DIT, choice.dit), (Kind.T5, choice.t5))
-        ]
+        rows = [_precision_row(root, kind, _picked(choice, kind)) for kind in choices.needed(root)]
         vaes = tuple(
             Cell(value, label, choices.reason_no_vae(root, tiny=value == "tiny"))
             for value, label in (("full", "full"), ("tiny", "tiny"))
@@ -223,11 +231,12 @@ class LaunchScreen(Screen[None]):
 
     def _show_summary(self) -> None:
         root, choice = self._root, self._choice
-        vae = Kind.TINY_VAE if choice.tiny_vae else Kind.VAE
-        parts = [root.find(Kind.DIT, choice.dit), root.find(Kind.T5, choice.t5), root.find(vae)]
-        nbytes = sum(part.nbytes for part in parts if part)
-        text = f"{size(nbytes)} of weights, {len(choices.DISTILLED_STEPS)} steps"
-        self.query_one("#summary", Static).update(Content(f"{text}{self._advice()}"))
+        kinds = choices.needed(root)
+        parts = [root.find(kind, _picked(choice, kind)) for kind in kinds]
+        parts.append(root.find(Kind.TINY_VAE if choice.tiny_vae else Kind.VAE))
+        weights = size(sum(part.nbytes for part in parts if part))
+        loras = f", {len(self._preset.loras)} LoRA" if self._preset.loras else ""
+        self.query_one("#summary", Static).update(Content(f"{weights}{loras}{self._advice()}"))
 
     def _advice(self) -> str:
         """What is wrong or adjusted in the numbers, as they are typed."""
@@ -241,15 +250,48 @@ class LaunchScreen(Screen[None]):
         frames = preset.frames or 0
         if frames < 1:
             return " · at least 1 frame"
+        if self._root.task == "i2v" and preset.image is None:
+            return " · needs an image for the first frame"
         rounded = rounded_frames(frames)
+        steps = len(preset.timesteps) if preset.timesteps else preset.infer_steps
         note = f" ({frames} rounded to 4k+1)" if rounded != frames else ""
-        return f" · {rounded} frames{note}, {rounded / max(1, preset.fps or 1):.1f} s of video"
+        length = rounded / max(1, preset.fps or 1)
+        return f" · {steps} steps · {rounded} frames{note}, {length:.1f} s{self._fitted(preset)}"
+
+    def _fitted(self, preset: Preset) -> str:
+        """The size an image-to-video gets from its image."""
+        if preset.image is None or not (preset.width and preset.height):
+            return ""
+        try:
+            fitted = fit_area(image_size(preset.image), preset.width, preset.height)
+        except JobError as error:
+            return f" · {error.what}"
+        same = fitted == (preset.width, preset.height)
+        return "" if same else f" · {fitted[0]}x{fitted[1]}, as the image"
 
 
-def _field(name: str, value: int | None, label: str) -> ComposeResult:
+def _field(name: str, value: float | None, label: str) -> ComposeResult:
     yield Label(label)
-    shown = "" if value is None else str(value)
-    yield Input(shown, id=name, classes="number", type="integer", compact=True)
+    shown = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    kind = "number" if name in NUMBERS else "integer"
+    yield Input(shown, id=name, classes="number", type=kind, compact=True)  # type: ignore[arg-type] # one of Textual's literals
+
+
+def _path(name: str, value: Path | None, label: str, hint: str) -> ComposeResult:
+    with Horizontal():
+        yield Label(label)
+        yield Input(str(value or ""), placeholder=hint, id=name, compact=True)
+
+
+def _editor(name: str, text: str | None, title: str) -> TextArea:
+    editor = TextArea(text or "", id=name, classes="panel", soft_wrap=True, tab_behavior="focus")
+    editor.border_title = title
+    editor.cursor_blink = False
+    return editor
+
+
+def _picked(choice: Choice, kind: Kind) -> Precision:
+    return {Kind.DIT: choice.dit, Kind.T5: choice.t5}.get(kind) or choice.clip or Precision.BF16
 
 
 def _precision_row(root: ModelRoot, kind: Kind, picked: Precision) -> Row:
@@ -257,8 +299,7 @@ def _precision_row(root: ModelRoot, kind: Kind, picked: Precision) -> Row:
         Cell(precision.value, precision.value, choices.reason_not(root, kind, precision))
         for precision in choices.ORDER
     )
-    title = "DiT" if kind is Kind.DIT else "T5"
-    return Row(title, cells, choices.ORDER.index(picked), _size(root.find(kind, picked)))
+    return Row(TITLES[kind], cells, choices.ORDER.index(picked), _size(root.find(kind, picked)))
 
 
 def _size(component: Component | None) -> str:

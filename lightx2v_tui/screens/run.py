@@ -31,12 +31,12 @@ HISTORY = 240
 class Line(Static):
     """One line that is sent to the terminal only when it says something new."""
 
-    DEFAULT_CSS = "Line { height: 1; }"
+    DEFAULT_CSS = "Line { height: 1; } Line.-unknown { display: none; }"
     _shown: Content | None = None
 
     def show(self, content: Content) -> None:
         """Show a line."""
-        self.display = bool(content.plain)
+        self.remove_class("-unknown")
         if content != self._shown:
             self._shown = content
             self.update(content)
@@ -68,14 +68,14 @@ class RunScreen(Screen[None]):
         with VerticalScroll(id="content", can_focus=False):
             with Container(id="progress", classes="panel") as panel:
                 panel.border_title = "Progress"
-                for name in STAGES:
-                    yield Line(id=f"stage-{name}")
+                for stage in self._view.stages:
+                    yield Line(id=f"stage-{stage.name}")
                 yield Line(id="current")
             with Container(id="memory", classes="panel") as panel:
                 panel.border_title = "Memory"
                 yield Line(id="ram")
-                yield Line(id="vram")
-                yield Line(id="gpu")
+                yield Line(id="vram", classes="-unknown")
+                yield Line(id="gpu", classes="-unknown")
             with Container(id="result", classes="panel") as panel:
                 panel.border_title = "Video"
                 yield Static(id="outcome", markup=False)

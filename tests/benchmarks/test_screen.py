@@ -56,8 +56,9 @@ def test_first_paint_against_a_minimal_app(demo_model: Path) -> None:
         demo.append(first_paint(Terminal.app("demo", "--dest", str(demo_model.parent))))
     medians = [statistics.median(times) for times in (minimal, ours, demo)]
     print(
-        f"\nfirst paint: minimal {medians[0]:.3f} s, models {medians[1]:.3f} s "
-        f"(x{medians[1] / medians[0]:.2f}), demo {medians[2]:.3f} s (x{medians[2] / medians[0]:.2f})"
+        f"\nfirst paint: minimal {medians[0]:.3f} s, "
+        f"models {medians[1]:.3f} s (x{medians[1] / medians[0]:.2f}), "
+        f"demo {medians[2]:.3f} s (x{medians[2] / medians[0]:.2f})"
     )
     assert medians[1] / medians[0] <= 1.5
     assert medians[2] / medians[0] <= 1.5

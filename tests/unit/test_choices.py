@@ -1,0 +1,194 @@
+"""What can be picked of a model, what is recommended for a GPU, and the preset that follows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.spec.precision import Precision
+from lightx2v_tui import choices
+from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
+from lightx2v_tui.choices import Choice, preset_for, reason_no_vae, reason_not, recommended
+from lightx2v_tui.gpus import Gpu
+from lightx2v_tui.presets import Preset
+from tests.unit.helpers import DISTILLED, PLAIN, dit_block, gpu, write_root, write_safetensors
+
+BF16, FP8, INT8 = Precision.BF16, Precision.FP8, Precision.INT8
+H100, A100, RTX3090, RTX4090, V100 = (gpu(c) for c in ((9, 0), (8, 0), (8, 6), (8, 9), (7, 0)))
+
+
+def look(path: Path) -> ModelRoot:
+    root = inspect_root(path)
+    assert root is not None
+    return root
+
+
+def paths(preset: Preset) -> list[Path]:
+    named = (
+        preset.model_path,
+        preset.dit,
+        preset.t5,
+        preset.tokenizer,
+        preset.vae,
+        preset.tiny_vae,
+    )
+    return [path for path in named if path is not None]
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [(H100, FP8), (RTX4090, FP8), (A100, INT8), (RTX3090, INT8), (V100, BF16), (None, BF16)],
+)
+def test_the_best_that_the_gpu_computes_is_recommended(
+    demo_model: Path, card: Gpu | None, expected: Precision
+) -> None:
+    assert recommended(look(demo_model), card) == Choice(expected, expected, tiny_vae=False)
+
+
+@pytest.mark.parametrize(
+    ("gone", "card", "expected"),
+    [
+        (["distill_fp8"], H100, INT8),
+        (["distill_fp8", "distill_int8"], H100, BF16),
+        (["distill_int8"], A100, FP8),
+        (["distill_models"], None, FP8),
+        (["distill_models", "distill_fp8"], None, INT8),
+    ],
+)
+def test_only_what_is_there_is_recommended(
+    model_copy: Path, gone: list[str], card: Gpu | None, expected: Precision
+) -> None:
+    for name in gone:
+        shutil.rmtree(model_copy / name)
+    assert recommended(look(model_copy), card).dit is expected
+
+
+def test_a_complete_variant_is_preferred_to_a_faster_broken_one(model_copy: Path) -> None:
+    (model_copy / "distill_fp8" / "block_2.safetensors").unlink()
+    assert recommended(look(model_copy), H100) == Choice(INT8, INT8, tiny_vae=False)
+
+
+def test_a_missing_text_encoder_is_taken_from_another_precision(model_copy: Path) -> None:
+    shutil.rmtree(model_copy / "distill_models")
+    (model_copy / "distill_int8" / "models_t5_umt5-xxl-enc-int8.pth").unlink()
+    (model_copy / "distill_fp8" / "block_2.safetensors").unlink()
+    assert recommended(look(model_copy), A100) == Choice(INT8, FP8, tiny_vae=False)
+
+
+def test_the_tiny_vae_is_recommended_only_where_there_is_no_other(model_copy: Path) -> None:
+    assert not recommended(look(model_copy), None).tiny_vae
+    for path in model_copy.glob("*/Wan2.1_VAE.pth"):
+        path.unlink()
+    assert recommended(look(model_copy), None).tiny_vae
+    for path in model_copy.glob("*/taew2_1.pth"):
+        path.unlink()
+    assert not recommended(look(model_copy), None).tiny_vae
+
+
+def test_everything_of_a_whole_model_can_be_picked(demo_model: Path) -> None:
+    root = look(demo_model)
+    for kind in (Kind.DIT, Kind.T5):
+        assert [reason_not(root, kind, precision) for precision in Precision] == ["", "", ""]
+    assert reason_no_vae(root, tiny=True) == reason_no_vae(root, tiny=False) == ""
+    assert choices.reason_not_runnable(root) == ""
+
+
+def test_each_no_has_its_reason(model_copy: Path) -> None:
+    shutil.rmtree(model_copy / "distill_int8")
+    (model_copy / "distill_fp8" / "block_1.safetensors").unlink()
+    os.truncate(model_copy / "distill_models" / "models_t5_umt5-xxl-enc-bf16.pth", 1000)
+    for path in model_copy.glob("*/taew2_1.pth"):
+        path.unlink()
+    root = look(model_copy)
+    assert reason_not(root, Kind.DIT, INT8) == "no int8 DiT in this folder"
+    assert "block_1.safetensors" in reason_not(root, Kind.DIT, FP8)
+    assert "truncated" in reason_not(root, Kind.T5, BF16)
+    assert reason_no_vae(root, tiny=True) == "no taew2_1 in this folder"
+    assert reason_not(root, Kind.DIT, BF16) == ""
+    assert reason_not(root, Kind.CLIP, FP8) == "no fp8 CLIP in this folder"
+
+
+def test_codes_without_scales_say_how_they_are_stored(tmp_path: Path) -> None:
+    path = write_root(tmp_path / "Model", {"distill_fp8": "fp8"})
+    for layer in range(2):
+        block = dit_block(layer, "F8_E4M3", scaled=False)
+        write_safetensors(path / "distill_fp8" / f"block_{layer}.safetensors", block)
+    assert "fp8 unscaled" in reason_not(look(path), Kind.DIT, FP8)
+    assert "no usable DiT" in choices.reason_not_runnable(look(path))
+
+
+@pytest.mark.parametrize(
+    ("remove", "said"),
+    [
+        ("*block*.safetensors", "DiT"),
+        ("models_t5*", "no usable T5"),
+        ("*.pth", "no usable T5"),
+        ("google", "tokenizer"),
+    ],
+)
+def test_a_model_that_lacks_a_part_cannot_run_and_says_which(
+    tmp_path: Path, remove: str, said: str
+) -> None:
+    path = write_root(tmp_path / "Model", {"distill_fp8": "fp8"})
+    assert choices.reason_not_runnable(look(path)) == ""
+    for gone in (path / "distill_fp8").glob(remove):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    assert said in choices.reason_not_runnable(look(path))
+
+
+def test_without_any_vae_nothing_runs(tmp_path: Path) -> None:
+    path = write_root(tmp_path / "Model", {"distill_fp8": "fp8"})
+    (path / "distill_fp8" / "Wan2.1_VAE.pth").unlink()
+    assert choices.reason_not_runnable(look(path)) == ""
+    (path / "distill_fp8" / "taew2_1.pth").unlink()
+    assert "no usable VAE" in choices.reason_not_runnable(look(path))
+
+
+@pytest.mark.parametrize(
+    "choice", [Choice(a, b, t) for a in Precision for b in (BF16, INT8) for t in (True, False)]
+)
+def test_a_preset_names_existing_absolute_paths_and_what_was_chosen(
+    demo_model: Path, choice: Choice
+) -> None:
+    preset = preset_for(look(demo_model), choice)
+    assert len(paths(preset)) == 6
+    assert all(path.is_absolute() and path.exists() for path in paths(preset))
+    assert (preset.dit_precision, preset.t5_precision) == (choice.dit, choice.t5)
+    assert preset.use_tiny_vae is choice.tiny_vae
+    assert preset.dit is not None
+    assert preset.dit.is_dir() is choice.dit.quantized
+    assert (preset.model_cls, preset.task, preset.enable_cfg) == ("wan2.1_distill", "t2v", False)
+    assert preset.timesteps == (1000, 750, 500, 250)
+    assert preset.architecture == look(demo_model).architecture
+
+
+def test_paths_are_absolute_even_where_the_root_was_named_from_here(
+    demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(demo_model.parent)
+    preset = preset_for(look(Path(demo_model.name)), Choice(FP8, FP8, tiny_vae=False))
+    assert all(path.is_absolute() for path in paths(preset))
+
+
+def test_a_model_that_lacks_parts_still_gives_a_preset(tmp_path: Path) -> None:
+    path = write_root(tmp_path / "Model", {"distill_fp8": "fp8"})
+    for name in ("models_t5_umt5-xxl-enc-fp8.pth", "Wan2.1_VAE.pth"):
+        (path / "distill_fp8" / name).unlink()
+    preset = preset_for(look(path), Choice(FP8, FP8, tiny_vae=True))
+    assert (preset.t5, preset.vae) == (None, None)
+    assert preset.tiny_vae is not None
+
+
+@pytest.mark.parametrize("folders", [PLAIN, DISTILLED])
+def test_the_class_of_the_model_follows_the_layout(tmp_path: Path, folders: dict[str, str]) -> None:
+    root = look(write_root(tmp_path / "Model", folders))
+    preset = preset_for(root, recommended(root, None))
+    assert preset.model_cls == ("wan2.1_distill" if root.distilled else "wan2.1")
+
+
+def test_a_choice_is_a_value() -> None:
+    assert replace(Choice(BF16, BF16, tiny_vae=False), dit=FP8) == Choice(FP8, BF16, tiny_vae=False)
