@@ -15,7 +15,7 @@ from threading import Event as StopEvent
 import torch
 from torch import Tensor, nn
 
-from engine.checkpoint import read_headers, stream
+from engine.checkpoint import dtype_of, read_headers, stream
 from engine.ops.linear import CODES, choose_linear
 from engine.spec.errors import Cancelled, CheckpointError
 from engine.spec.events import BytesRead
@@ -167,6 +167,7 @@ def _check_complete(
                 "Check that all files of the component are there and belong together.",
             )
     for name, parameter in wanted.items():
+        dtype_of(origin[name], stored[name])
         shape = tuple(parameter.shape)
         if not _fits(name, stored[name].shape, shape):
             raise CheckpointError(

@@ -23,7 +23,7 @@ from engine.spec.pth import unsafe_pickle
 CHUNK_BYTES = 32 << 20
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # fmt: skip
@@ -93,15 +93,24 @@ def _stream_safetensors(header: Header, wanted: Container[str], stop: StopEvent)
 
 def _empty(path: Path, info: TensorInfo) -> Tensor:
     """Allocate flat memory for one stored tensor."""
+    dtype = dtype_of(path, info)
+    return torch.empty(info.nbytes // dtype.itemsize, dtype=dtype)
+
+
+def dtype_of(path: Path, info: TensorInfo) -> torch.dtype:
+    """Torch's dtype of a stored tensor.
+
+    Raises:
+        CheckpointError: the engine does not compute it.
+    """
     try:
-        dtype = DTYPES[info.dtype]
+        return DTYPES[info.dtype]
     except KeyError:
         raise CheckpointError(
             f"{path.name} holds {info.dtype} weights",
-            f"{info.name} is {info.dtype}, which this engine does not compute",
+            f"{path}: {info.name} is {info.dtype}, which this engine does not compute",
             "Choose the original, FP8 or INT8 files of this model.",
         ) from None
-    return torch.empty(info.nbytes // dtype.itemsize, dtype=dtype)
 
 
 def _stream_pth(header: Header, wanted: Container[str], stop: StopEvent) -> Iterator[Piece]:

@@ -143,7 +143,10 @@ def _encode_prompts(run: Run, prompts: list[str]) -> Generator[Event, None, list
     model.encoder.embed_tokens = model.shared
     yield StageStarted("encode_text")
     # No padding and no mask: a masked token changes nothing in the tokens before it.
-    return [model(input_ids=each.to(run.device)).last_hidden_state[0] for each in ids]
+    contexts = [model(input_ids=each.to(run.device)).last_hidden_state[0] for each in ids]
+    for context in contexts:
+        check_finite(context, "Encoding the prompt", "T5")
+    return contexts
 
 
 def encode_image(run: Run) -> Generator[Event, None, tuple[Tensor | None, Tensor | None]]:
@@ -180,6 +183,7 @@ def _clip_features(run: Run, image: Tensor) -> Generator[Event, None, Tensor]:
     )
     yield StageStarted("encode_image")
     features = model(image)
+    check_finite(features, "Encoding the image", "CLIP")
     run.engine.done("clip", job.placings.clip)
     return features
 
@@ -219,7 +223,7 @@ def denoise(run: Run, conditions: Conditions) -> Generator[Event, None, Tensor]:
         started = time.perf_counter()
         flow = predict(latents, sampler.timestep(index))
         latents = sampler.step(index, latents, flow, generator)
-        _check_finite(latents, index, len(sampler))
+        check_finite(latents, f"Denoising step {index + 1} of {len(sampler)}", "the DiT")
         run.keep(f"latents.step{index}", latents)
         yield StepDone(index + 1, len(sampler), time.perf_counter() - started)
         yield memory_used(run.device)
@@ -307,6 +311,7 @@ def decode(run: Run, latents: Tensor) -> Iterator[Event]:
     done = 0
     with VideoWriter(job.output, job.width, job.height, job.fps, job.settings) as writer:
         for frames in frames_of(latents):
+            check_finite(frames, "Decoding", "the VAE")
             if job.save_tensors is not None:
                 kept.append(frames.cpu())
             for _ in writer.write(frames):
@@ -366,10 +371,15 @@ def _check_vocabulary(ids: Tensor, arch: T5Architecture) -> None:
         )
 
 
-def _check_finite(latents: Tensor, index: int, steps: int) -> None:
-    if not bool(torch.isfinite(latents).all()):
+def check_finite(values: Tensor, work: str, network: str) -> None:
+    """Stop a run at the first value that is not finite.
+
+    Raises:
+        EngineError: naming the step and the network.
+    """
+    if not bool(torch.isfinite(values).all()):
         raise EngineError(
-            f"Denoising step {index + 1} of {steps} gave values that are not finite",
-            "the DiT overflowed; the video would have been black",
-            "Try --quant-compute dequant, --compute-dtype bfloat16, or the original DiT.",
+            f"{work} gave values that are not finite",
+            f"{network} overflowed or its weights are damaged; the video would have been black",
+            f"Try --quant-compute dequant, --compute-dtype bfloat16, or the original {network}.",
         )

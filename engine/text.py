@@ -16,6 +16,7 @@ def clean(prompt: str) -> str:
     """Repair mojibake and HTML entities, fold white space (Wan's `whitespace` cleaning)."""
     import ftfy
 
+    prompt = prompt.encode("utf-8", "replace").decode()
     repaired = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return re.sub(r"\s+", " ", repaired).strip()
 
@@ -42,6 +43,8 @@ def tokenize(prompt: str, tokenizer: Path, max_length: int) -> Tensor:
             f"{path}: {error}",
             "Put the google/umt5-xxl folder of the model beside its T5 file.",
         ) from error
+    encoder.no_padding()  # settings that a tokenizer.json may carry: pad tokens would reach T5
+    encoder.no_truncation()
     ids = encoder.encode(clean(prompt)).ids
     if len(ids) > max_length:
         ids = [*ids[: max_length - 1], *encoder.encode("").ids[-1:]]

@@ -11,6 +11,7 @@ import av
 from torch import Tensor
 
 from engine.spec.errors import EngineError
+from engine.spec.job import partial_of
 
 CRF = "16"  # visually lossless for generated video, at a third of the size of CRF 8
 SETTINGS_KEY = "comment"
@@ -21,7 +22,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, width: int, height: int, fps: int, settings: str) -> None:
         self.path = path
-        self.partial = path.with_name(f".{path.stem}.partial.mp4")
+        self.partial = partial_of(path)
         self.size = (width, height, fps)
         self.settings = settings
 
@@ -60,7 +61,8 @@ class VideoWriter:
         finally:
             with contextlib.suppress(OSError, av.FFmpegError):
                 self.container.close()
-            self.partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -80,7 +82,7 @@ def check_writable(path: Path) -> None:
     Raises:
         EngineError: the folder cannot be made or written to.
     """
-    probe = path.with_name(f".{path.stem}.probe")
+    probe = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():

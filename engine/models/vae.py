@@ -134,7 +134,7 @@ class Upsample(nn.Module):
         """Map [B, C, T, H, W] to [B, C/2, T or 2T, 2H, 2W]; the first frame stays one frame."""
         if self.time_conv is not None:
             if memory.seen(self) is None:
-                memory.keep(self, frames[:, :, :0])
+                memory.keep(self, frames[:, :, :0].clone())
             else:
                 doubled = self.time_conv(frames, memory).unflatten(1, (2, -1))  # [B, 2, C, T, ..]
                 frames = doubled.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)

@@ -162,6 +162,11 @@ class Job:
         )
 
 
+def partial_of(output: Path) -> Path:
+    """The name a video has until it is whole."""
+    return output.with_name(f".{output.stem}.partial.mp4")
+
+
 def rounded_frames(frames: int) -> int:
     """Round a frame count down to 4k+1, as LightX2V does; at least 1."""
     return max(1, (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1)

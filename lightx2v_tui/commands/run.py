@@ -13,7 +13,7 @@ from typing import TextIO
 
 from engine.spec.errors import JobError
 from engine.spec.events import TERMINAL, CancelledByUser, Done, Event, Failed
-from engine.spec.job import Job, Schedule, StepDistill
+from engine.spec.job import Job, Schedule, StepDistill, partial_of
 from lightx2v_tui import jobs, output, presets
 from lightx2v_tui.gpus import Gpu, read_gpus
 from lightx2v_tui.jobs import Options, Plan
@@ -70,10 +70,15 @@ def generate(
     stdout, stderr = output.private_copy(output.STDOUT), output.private_copy(output.STDERR)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     session = Session(events.put)
-    _stop_on_signals(session, stderr)
+    _stop_on_signals(session, planned.job, stderr)
     session.start(planned.job, folder, RunRecord(folder, planned.preset))
-    terminal = _follow(events, _progress(progress, stdout, stderr))
-    session.wait()
+    try:
+        terminal = _follow(events, _progress(progress, stdout, stderr))
+    except OSError:  # whoever read the progress has gone
+        session.cancel()
+        raise
+    finally:
+        session.wait()
     return _end(terminal, folder.log, stdout if progress != "json" else None, stderr)
 
 
@@ -105,13 +110,14 @@ def _options(args: argparse.Namespace, gpu: Gpu | None) -> Options:
     )
 
 
-def _stop_on_signals(session: Session, stderr: TextIO) -> None:
+def _stop_on_signals(session: Session, job: Job, stderr: TextIO) -> None:
     """The first Ctrl+C or SIGTERM asks the engine to stop, the second does not ask."""
     asked = False
 
     def stop(_signal: int, _frame: object) -> None:
         nonlocal asked
         if asked:
+            partial_of(job.output).unlink(missing_ok=True)
             os._exit(CANCELLED)
         asked = True
         stderr.write("\nStopping at the next block; again to stop at once.\n")
