@@ -188,7 +188,8 @@ def _schedule(full: Preset) -> Schedule:
 def _guidance(full: Preset) -> Guidance | None:
     """Guidance where the preset asks for it; a scale of 1 would change nothing."""
     scale = _or(full.guidance_scale, choices.GUIDANCE_SCALE)
-    return Guidance(scale) if full.enable_cfg and scale != 1 else None
+    wanted = full.enable_cfg and scale != 1
+    return Guidance(scale, bool(full.batched_guidance)) if wanted else None
 
 
 def _denormalized(full: Preset, vae: Component) -> bool:

@@ -133,6 +133,7 @@ OWN_KEYS = {
     "output": Key("output", PATH),
     "image": Key("image", PATH),
     "sampler": Key("sampler", TEXT),
+    "batched_guidance": Key("batched_guidance", FLAG),
 }
 #: Each renamed key and its other spelling.
 SPELLINGS = {

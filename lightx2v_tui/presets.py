@@ -62,6 +62,7 @@ class Preset:
     output: Path | None = None
     image: Path | None = None
     sampler: str | None = None
+    batched_guidance: bool | None = None
     loras: tuple[Lora, ...] | None = None
     cpu_offload: bool | None = None
     t5_cpu_offload: bool | None = None

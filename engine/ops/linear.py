@@ -74,6 +74,21 @@ class Fp8Linear(QuantizedLinear):
         return exact * scale * self.weight_scale.t()
 
 
+class Fp8AdaLinear(QuantizedLinear):
+    """W8A8 in float8_e4m3fn for compute capability 8.9 below torch 2.12.
+
+    The kernel that applies one scale per row ignores the current stream there and can hang; the
+    one with a single scale does not, so both scales are applied behind it.
+    """
+
+    def product(self, tokens: Tensor) -> Tensor:
+        """Multiply codes, then apply both scales."""
+        codes, scale = per_token_fp8(tokens)
+        one = scale.new_ones(())
+        exact = torch._scaled_mm(codes, self.codes.t(), one, one, out_dtype=torch.float32)
+        return exact * scale * self.weight_scale.t()
+
+
 class Int8Linear(QuantizedLinear):
     """W8A8 in int8, summed in int32."""
 
@@ -98,4 +113,6 @@ def choose_linear(codes: torch.dtype, shape: tuple[int, int], compute: QuantComp
         capability = torch.cuda.get_device_capability(device)
         if any(size % multiple for size in shape) or capability < ((8, 9) if fp8 else (7, 5)):
             return DequantLinear
+        if fp8 and capability == (8, 9) and torch.__version__ < "2.12":
+            return Fp8AdaLinear
     return Fp8Linear if fp8 else Int8Linear

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from lightx2v_tui.catalog.disk import disk_of
 from lightx2v_tui.gpus import Gpu, read_gpus
 from lightx2v_tui.units import size
 
+ATTENTION_PACKAGES = ("flash_attn", "sageattention")
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "av", "textual", "ftfy")
 
 
@@ -32,8 +34,8 @@ class Check:
 def execute(args: argparse.Namespace) -> int:
     """Look at everything, and print text or JSON."""
     reading = read_gpus()
-    checks = [*_gpu_checks(reading.gpus, reading.problem), *_packages(), *_memory(), *_disks()]
-    checks += _terminal()
+    checks = [*_gpu_checks(reading.gpus, reading.problem), *_packages(), _attention()]
+    checks += [*_memory(), *_disks(), *_terminal()]
     if args.json:
         gpus = [
             {**asdict(gpu), "fp8": asdict(gpu.fp8), "int8": asdict(gpu.int8)}
@@ -72,6 +74,14 @@ def _packages() -> list[Check]:
         except importlib.metadata.PackageNotFoundError:
             checks.append(Check(name, False, "not installed", "Install lightx2v-tui again."))
     return checks
+
+
+def _attention() -> Check:
+    """PyTorch's attention is always there; others are used where a preset asks for them."""
+    found = [name for name in ATTENTION_PACKAGES if importlib.util.find_spec(name) is not None]
+    absent = [name for name in ATTENTION_PACKAGES if name not in found]
+    seen = ", ".join(["torch_sdpa", *found, *(f"{name} not installed" for name in absent)])
+    return Check("attention", True, seen)
 
 
 def _memory() -> list[Check]:

@@ -236,7 +236,9 @@ class LaunchScreen(Screen[None]):
         parts.append(root.find(Kind.TINY_VAE if choice.tiny_vae else Kind.VAE))
         weights = size(sum(part.nbytes for part in parts if part))
         loras = f", {len(self._preset.loras)} LoRA" if self._preset.loras else ""
-        self.query_one("#summary", Static).update(Content(f"{weights}{loras}{self._advice()}"))
+        self.query_one("#summary", Static).update(
+            Content(f"{weights} to read{loras}{self._advice()}")
+        )
 
     def _advice(self) -> str:
         """What is wrong or adjusted in the numbers, as they are typed."""

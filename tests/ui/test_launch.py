@@ -35,7 +35,7 @@ async def test_it_shows_everything_that_is_decided(
         await opened(pilot)
         shown = text_of(app)
         for word in ("DiT", "T5", "VAE", "bf16", "fp8", "int8", "full", "tiny", "Prompt", "64",
-                     "Frames", "Seed", "Output", "Generate", "weights", "4 steps"):  # fmt: skip
+                     "Frames", "Seed", "Output", "Generate", "to read", "4 steps"):  # fmt: skip
             assert word in shown, word
         assert not cut_off(app)
         assert isinstance(app.focused, Button)
