@@ -7,6 +7,7 @@ and moved once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.spec.job import Weights
 from engine.spec.precision import CODE_DTYPES, Precision, QuantCompute
 
 SCALE = "weight_scale"
+TELL_SECONDS = 0.05  # between two events while reading: a model has thousands of tensors
 RUN_AHEAD = 16  # layers the host may be ahead of the device: less than half a DiT block
 
 
@@ -79,12 +81,15 @@ def load(
     _check_precision(recipe, weights, stored)
     _check_complete(model, recipe, stored, origin)
     total = sum(info.nbytes for info in stored.values())
-    done = 0
+    done, told = 0, 0.0
     for piece in stream(headers, names, stop):
         done += piece.nbytes
         if piece.tensor is not None:
             _assign(model, names[piece.name], piece.tensor, recipe, placement)
-        yield BytesRead(recipe.component, piece.file.name, done, total)
+        now = time.monotonic()
+        if done == total or now - told >= TELL_SECONDS:
+            told = now
+            yield BytesRead(recipe.component, piece.file.name, done, total)
 
 
 def make_cancellable(model: nn.Module, is_stopped: Callable[[], bool]) -> None:

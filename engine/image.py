@@ -36,7 +36,7 @@ def read_image(path: Path) -> Tensor:
         raise EngineError(
             f"{path.name} cannot be read as an image",
             f"{path}: {error}",
-            "Give a PNG, JPEG or WebP file with --image.",
+            "Name a PNG, JPEG or WebP file as the image.",
         ) from error
     return pixels.permute(2, 0, 1).float().div(127.5).sub(1)
 

@@ -72,7 +72,7 @@ class VideoWriter:
             raise EngineError(
                 "The video could not be written",
                 f"{self.path}: {getattr(error, 'strerror', None) or error}",
-                "Choose another output with --output, or free some space.",
+                "Choose another output, or free some space.",
             ) from error
 
 
@@ -93,5 +93,5 @@ def check_writable(path: Path) -> None:
         raise EngineError(
             "The output cannot be written",
             f"{path}: {error.strerror or error}",
-            "Choose another place with --output.",
+            "Choose another output.",
         ) from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
 
@@ -33,11 +34,12 @@ class LightX2VApp(App[int]):
     """Models, launch, run."""
 
     TITLE = "lightx2v-tui"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = ["app.tcss", "screens/models.tcss"]  # the first screen's is not loaded for it
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-normal"), (110, "-wide")]
     BINDINGS = [
-        Binding("question_mark", "keys", "Keys", id="app.keys", tooltip="The keys of this screen"),
+        Binding("question_mark,f1", "keys", "Keys", id="app.keys",
+                tooltip="The keys of this screen; F1 while typing"),
         Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave the app"),
         Binding("v", "view_run", "View run", id="app.run", tooltip="Show the run"),
         Binding("ctrl+q", "leave", "Quit", id="app.quit_always", show=False),
@@ -168,7 +170,25 @@ class LightX2VApp(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Hide the key of a run where there is none, or where it is shown already."""
-        return action != "view_run" or (self._run is not None and not self.screen.has_class("run"))
+        shown = any(screen.has_class("run") for screen in self.screen_stack)
+        return action != "view_run" or (self._run is not None and not shown)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Fill the command palette with Textual's commands and every key of the screen."""
+        for command in super().get_system_commands(screen):
+            if command.title not in ("Quit", "Keys"):
+                yield command
+        for action, active in {
+            a.binding.action: a for a in screen.active_bindings.values()
+        }.items():
+            binding = active.binding
+            if binding.tooltip and active.enabled:
+                run = partial(self.run_action, action, active.node)
+                yield SystemCommand(binding.description, binding.tooltip, run)
+
+    async def action_quit(self) -> None:
+        """Quit as `q` does, wherever the wish comes from."""
+        self.action_leave()
 
     def on_cancel_wanted(self) -> None:
         """Cancel the run under way."""

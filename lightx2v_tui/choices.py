@@ -57,7 +57,9 @@ def needed(root: ModelRoot) -> tuple[Kind, ...]:
 def _missing_part(root: ModelRoot) -> str:
     for kind in needed(root):
         if all(reason_not(root, kind, precision) for precision in ORDER):
-            return f"no usable {TITLES[kind]}: {reason_not(root, kind, Precision.BF16)}"
+            component = root.find(kind)
+            found = _unusable(component) if component else "there is none in this folder"
+            return f"no usable {TITLES[kind]}: {found}"
     if root.task == "i2v" and reason_no_vae(root, tiny=False):
         return f"no usable VAE for the first frame: {reason_no_vae(root, tiny=False)}"
     if reason_no_vae(root, tiny=False) and reason_no_vae(root, tiny=True):

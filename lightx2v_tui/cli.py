@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(command.execute(args))
     except EngineError as error:
         if args.debug:
-            raise
+            traceback.print_exc()
         print(error, file=sys.stderr)  # noqa: T201
         return USAGE if isinstance(error, JobError) else FAILED
     except KeyboardInterrupt:

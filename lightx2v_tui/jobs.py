@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from engine.spec.errors import CheckpointError, JobError
+from engine.spec.errors import CheckpointError, EngineError, JobError
 from engine.spec.image_size import image_size
 from engine.spec.job import (
     SIZE_STEP,
@@ -96,6 +97,7 @@ def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None)
         JobError: the preset asks for something that cannot be.
         CheckpointError: a component is missing or broken.
     """
+    check_place(output)
     full = _completed(preset, gpu)
     dit = _component(full, Kind.DIT, full.dit, full.dit_precision)
     if dit.architecture is None:
@@ -120,6 +122,26 @@ def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None)
         output=output,
     )
     return Plan(_job(full, options, parts, attention), full, tuple(notes))
+
+
+def check_place(output: Path) -> None:
+    """Make sure that a file can be made at `output`, without making anything.
+
+    Raises:
+        EngineError: the nearest folder above it is not one, or cannot be written to.
+    """
+    above = next((folder for folder in output.absolute().parents if folder.exists()), Path("/"))
+    reason = ""
+    if not above.is_dir():
+        reason = f"{above} is not a folder"
+    elif not os.access(above, os.W_OK | os.X_OK):
+        reason = f"{above} cannot be written to"
+    elif output.is_dir():
+        reason = "it is a folder"
+    if reason:
+        raise EngineError(
+            "The output cannot be written", f"{output}: {reason}", "Choose another output."
+        )
 
 
 def _parts(full: Preset, dit: Component) -> _Parts:

@@ -118,7 +118,8 @@ def parse(text: str, source: str, assignments: tuple[str, ...] = ()) -> Preset:
         )
     for assignment in assignments:
         _assign(raw, assignment)
-    return _typed(raw, Source(source, text))
+    assigned = frozenset(assignment.partition("=")[0].strip() for assignment in assignments)
+    return _typed(raw, Source(source, text, assigned))
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class Source:
 
     name: str
     text: str
+    assigned: frozenset[str] = frozenset()
 
     @cached_property
     def _blanked(self) -> str:
@@ -134,6 +136,9 @@ class Source:
 
     def at(self, *path: str) -> str:
         """Name the place of a key: the file, and the line where it is known."""
+        for key in (".".join(path), path[-1]):
+            if key in self.assigned:
+                return f"--set {key}"
         line = jsonc.line_in(self._blanked, *path)
         return f"{self.name}, line {line}" if line else self.name
 

@@ -10,6 +10,7 @@ from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 MAX_BYTES = 100_000
+ANSI_VARIABLES = ("ansi-background", "ansi-foreground")  # Textual's own styles use them
 COLOURS = (
     "primary", "secondary", "accent", "foreground", "background", "surface", "panel", "boost",
     "success", "warning", "error",
@@ -41,6 +42,9 @@ def _read(path: Path) -> Theme:
         if defaults.get(name, "").startswith("#"):
             Color.parse(value)
     theme.to_color_system().generate()
+    absent = [name for name in ANSI_VARIABLES if theme.ansi and name not in theme.variables]
+    if absent:
+        raise ValueError(f"a theme with ansi needs the variable {absent[0]}")
     return theme
 
 

@@ -10,6 +10,7 @@ from engine.spec.events import (
     STAGES,
     TERMINAL,
     BytesRead,
+    Done,
     Event,
     FrameDone,
     MemoryUsed,
@@ -28,6 +29,7 @@ class StageView:
     done: int = 0
     total: int = 0
     detail: str = ""
+    broken_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Tracker:
             case MemoryUsed():
                 self.view = replace(view, memory=event)
             case _ if isinstance(event, TERMINAL):
-                self.view = replace(self._end(view), terminal=event)
+                whole = isinstance(event, Done)
+                self.view = replace(self._end(view, broken_off=not whole), terminal=event)
 
     def _start(self, name: str, total: int) -> RunView:
         view = self._end(self.view)
@@ -102,10 +105,10 @@ class Tracker:
         )
         return replace(view, stages=stages)
 
-    def _end(self, view: RunView) -> RunView:
-        current = view.current
+    def _end(self, view: RunView, *, broken_off: bool = False) -> RunView:
+        current, now = view.current, self._clock()
         stages = tuple(
-            replace(stage, ended=self._clock()) if stage is current else stage
+            replace(stage, ended=now, broken_off=broken_off) if stage is current else stage
             for stage in view.stages
         )
         return replace(view, stages=stages)

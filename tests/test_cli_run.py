@@ -310,7 +310,8 @@ def test_json_progress(lightx2v: Run, preset: Path, out: Path) -> None:
 
 def test_json_progress_of_a_run_that_fails(lightx2v: Run, preset: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = lightx2v("run", preset, "--output", tmp_path / "file/a.mp4", "--progress", "json")
+    kept = tmp_path / "file/a.safetensors"
+    done = lightx2v("run", preset, "--save-tensors", kept, "--progress", "json")
     assert done.returncode == 1
     last = events_of(done.stdout)[-1]
     assert last["event"] == "failed"

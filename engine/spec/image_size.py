@@ -28,7 +28,7 @@ def image_size(path: Path) -> tuple[int, int]:
         raise JobError(
             f"The image {path.name} cannot be read",
             f"{path}: {error.strerror or error}",
-            "Give a PNG, JPEG or WebP file with --image.",
+            "Name a PNG, JPEG or WebP file as the image.",
         ) from error
     try:
         size = _size(data)
@@ -72,6 +72,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
     kind = data[12:16]
+    if len(data) < 30:
+        return None
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
         return width & 0x3FFF, height & 0x3FFF

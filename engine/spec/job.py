@@ -13,6 +13,7 @@ from engine.spec.errors import JobError
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 
 SIZE_STEP = 16  # the VAE's stride of 8 times the DiT's patch of 2
+MAX_SIZE = 8192
 MAX_SEED = 2**63 - 1
 
 
@@ -130,7 +131,7 @@ class Job:
             raise JobError(
                 f"A video cannot have {self.frames} frames",
                 "the VAE makes one frame, and then four for every further latent: 1, 5, 9, … 81",
-                f"Set `target_video_length` to {rounded_frames(self.frames)}.",
+                f"The nearest count is {rounded_frames(self.frames)} (`target_video_length`).",
             )
         if not 1 <= self.fps <= 240:
             raise JobError(
@@ -140,9 +141,15 @@ class Job:
             raise JobError(
                 f"The seed {self.seed} is out of range",
                 f"seeds go from 0 to {MAX_SEED}",
-                "Choose a smaller seed.",
+                "Choose a seed in that range.",
             )
         _check_schedule(self.schedule)
+        if self.output.suffix.lower() != ".mp4":
+            raise JobError(
+                f"The output {self.output.name} is not an mp4",
+                "videos are written as H.264 in mp4",
+                f"Call it {self.output.stem or 'video'}.mp4.",
+            )
         if self.guidance is not None and not 0 <= self.guidance.scale <= 100:
             raise JobError(
                 f"A guidance scale of {self.guidance.scale:g} cannot be used",
@@ -173,12 +180,12 @@ def rounded_frames(frames: int) -> int:
 
 
 def _check_size(name: str, size: int) -> None:
-    if size < SIZE_STEP or size % SIZE_STEP or size > 8192:
-        nearest = min(8192, max(SIZE_STEP, round(size / SIZE_STEP) * SIZE_STEP))
+    if size < SIZE_STEP or size % SIZE_STEP or size > MAX_SIZE:
+        nearest = min(MAX_SIZE, max(SIZE_STEP, round(size / SIZE_STEP) * SIZE_STEP))
         raise JobError(
             f"A {name} of {size} pixels cannot be made",
-            f"width and height are multiples of {SIZE_STEP}, from {SIZE_STEP} to 8192",
-            f"Set `target_{name}` to {nearest}.",
+            f"width and height are multiples of {SIZE_STEP}, from {SIZE_STEP} to {MAX_SIZE}",
+            f"The nearest is {nearest} (`target_{name}`).",
         )
 
 
@@ -207,7 +214,7 @@ def _check_image(job: Job) -> None:
         raise JobError(
             "This model needs an image",
             "it makes image-to-video: the image is the first frame",
-            "Give one with --image.",
+            "Name a PNG, JPEG or WebP file as the image.",
         )
     if wants and job.vae_encoder is None:
         raise JobError(

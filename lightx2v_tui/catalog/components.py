@@ -144,7 +144,8 @@ def _component(
         try:
             architecture = _dit_architecture(folder, headers)
         except CheckpointError as error:
-            problems.append(f"{error.what}: {error.why}")
+            if not broken:  # else it only says what follows from the broken file
+                problems.append(f"{error.what}: {error.why}")
     elif kind is not Kind.LORA and len(headers) > 1:
         problems.append(f"two files are this network: {', '.join(h.path.name for h in headers)}")
     return Component(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from engine.spec.errors import EngineError
 from lightx2v_tui import jobs, presets
@@ -23,7 +22,7 @@ def execute(args: argparse.Namespace) -> int:
         return generate(
             preset,
             jobs.default_options(gpu),
-            destination=preset.output or Path("output.mp4"),
+            destination=preset.output,
             gpu=gpu,
             dry_run=True,
         )

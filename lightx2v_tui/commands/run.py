@@ -17,7 +17,7 @@ from engine.spec.job import Job, Schedule, StepDistill, partial_of
 from lightx2v_tui import jobs, output, presets
 from lightx2v_tui.gpus import Gpu, read_gpus
 from lightx2v_tui.jobs import Options, Plan
-from lightx2v_tui.paths import expanded, presets_dir
+from lightx2v_tui.paths import expanded, presets_dir, runs_dir
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent
 from lightx2v_tui.runs import RunRecord, new_run
@@ -59,7 +59,8 @@ def generate(
 ) -> int:
     """Plan and run one preset; the video goes to `destination`, or into the run's folder."""
     if dry_run:
-        planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)
+        shown = destination or runs_dir() / "NEW" / "output.mp4"
+        planned = jobs.plan(preset, options, shown, gpu)
         _describe(planned, as_json=progress == "json")
         return OK
     planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)  # fails early
@@ -182,7 +183,7 @@ def _facts(job: Job) -> list[tuple[str, str]]:
         ("T5", weights(job.t5.files, job.t5.precision.value)),
         ("tokenizer", str(job.tokenizer)),
         ("CLIP", weights(job.clip.files, job.clip.precision.value) if job.clip else "none"),
-        (vae, weights(job.vae.files, job.vae.precision.value)),
+        (vae, weights(job.vae.files, "original")),
         ("image", str(job.image or "none")),
         (
             "LoRA",
@@ -194,7 +195,8 @@ def _facts(job: Job) -> list[tuple[str, str]]:
         ("guidance", f"{job.guidance.scale:g}" if job.guidance else "none"),
         ("seed", str(job.seed)),
         ("prompt", job.prompt),
-        ("device", f"{job.device}, {job.compute_dtype.value}, {job.quant_compute.value}"),
+        ("device", f"{job.device}, {job.compute_dtype.value}"),
+        ("quantized", f"{job.quant_compute.value} compute"),
         ("output", str(job.output)),
     ]
 

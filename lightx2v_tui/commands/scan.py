@@ -15,6 +15,9 @@ from lightx2v_tui.choices import reason_not_runnable
 from lightx2v_tui.paths import model_dirs
 from lightx2v_tui.units import size
 
+USAGE = 2
+CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")  # names may hold them
+
 
 def execute(args: argparse.Namespace) -> int:
     """Scan, and print text or JSON."""
@@ -31,11 +34,16 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(roots, skipped, seconds), indent=2))  # noqa: T201
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(roots, skipped, seconds))
-    return 0
+        named = bool(args.folders)
+        lines = _lines(roots, skipped, seconds, named=named)
+        sys.stdout.writelines(f"{line.translate(CONTROL)}\n" for line in lines)
+    there = [path for path in args.folders if path.exists()]
+    return 0 if there or not args.folders else USAGE
 
 
-def _lines(roots: list[ModelRoot], skipped: list[Skipped], seconds: float) -> list[str]:
+def _lines(
+    roots: list[ModelRoot], skipped: list[Skipped], seconds: float, *, named: bool
+) -> list[str]:
     lines: list[str] = []
     for root in roots:
         steps = "step-distilled" if root.distilled else "40/50 steps"
@@ -58,5 +66,6 @@ def _lines(roots: list[ModelRoot], skipped: list[Skipped], seconds: float) -> li
         lines += [f"  cannot run: {reason}" if reason else "  can run", ""]
     lines += [f"skipped {item.path}: {item.reason}" for item in skipped]
     count = f"{len(roots)} model{'' if len(roots) == 1 else 's'}"
-    hint = "" if roots else "; name a folder: lightx2v-tui scan DIR"
+    empty = "" if named else "; name a folder: lightx2v-tui scan DIR"
+    hint = "" if roots else empty
     return [*lines, f"{count} in {seconds:.2f} s{hint}"]

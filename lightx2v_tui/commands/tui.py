@@ -50,4 +50,6 @@ def open_app(
         stored, _ = settings.load()
         places += [*map(Path, stored.roots), *model_dirs()]
     output.keep_terminal()
-    return LightX2VApp(places, make_preset).run() or 0
+    app = LightX2VApp(places, make_preset)
+    app.run()
+    return app.return_code or 0

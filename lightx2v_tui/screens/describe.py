@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from lightx2v_tui.catalog import TITLES, ModelRoot
@@ -17,7 +18,8 @@ def row(root: ModelRoot, width: int) -> tuple[Content, ...]:
         style = "$success" if variant.complete else "$warning"
         badges.append((f"{variant.precision.value}{'' if variant.complete else '!'} ", style))
     total = sum(variant.nbytes for variant in root.variants)
-    shown = root.name if len(root.name) <= width else root.name[: width - 1] + "…"
+    fits = cell_len(root.name) <= width
+    shown = root.name if fits else set_cell_size(root.name, width - 1).rstrip() + "…"
     name = Content.styled(shown, "bold" if runnable else "dim")
     return name, Content(root.task), Content(size(total)), Content.assemble(*badges)
 

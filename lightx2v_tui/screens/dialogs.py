@@ -22,8 +22,9 @@ class Dialog(ModalScreen[bool]):
         border: round $primary; background: $surface; padding: 1 2;
     }
     Dialog.-error > Vertical { border: round $error; }
-    Dialog VerticalScroll { height: auto; max-height: 100%; }
-    Dialog .hint { margin-top: 1; color: $text-muted; }
+    Dialog VerticalScroll { height: auto; max-height: 1fr; }
+    Dialog .hint { dock: bottom; height: 1; color: $text-muted; }
+    Dialog VerticalScroll { margin-bottom: 2; }
     """
 
     def __init__(self, title: str, body: Content, hint: str) -> None:

@@ -16,7 +16,7 @@ from textual.widgets import Button, Footer, Input, Label, Static, TextArea
 
 from engine.spec.errors import EngineError, JobError
 from engine.spec.image_size import image_size
-from engine.spec.job import fit_area, rounded_frames
+from engine.spec.job import MAX_SIZE, SIZE_STEP, fit_area, rounded_frames
 from engine.spec.precision import Precision
 from lightx2v_tui import choices, jobs
 from lightx2v_tui.catalog import TITLES, Component, Kind, ModelRoot
@@ -47,6 +47,8 @@ class LaunchScreen(Screen[None]):
     BINDINGS = [
         Binding("ctrl+g", "generate", "Generate", id="launch.generate", priority=True,
                 tooltip="Make the video"),
+        Binding("tab", "app.focus_next", "Next field", id="launch.next", show=False,
+                tooltip="Go to the next field"),
         Binding("a", "recommend", "Recommended", id="launch.recommend",
                 tooltip="Pick the precisions recommended for this machine"),
         Binding("escape", "back", "Models", id="launch.back", tooltip="Back to the models"),
@@ -79,18 +81,18 @@ class LaunchScreen(Screen[None]):
                     panel.border_title = "Video"
                     with Horizontal():
                         yield from _field("width", preset.width, "Size")
-                        yield from _field("height", preset.height, "  by")
+                        yield from _field("height", preset.height, "  by", second=True)
                     with Horizontal():
                         yield from _field("frames", preset.frames, "Frames")
-                        yield from _field("fps", preset.fps, "at fps")
+                        yield from _field("fps", preset.fps, " fps", second=True)
                     with Horizontal():
                         yield from _field("seed", preset.seed, "Seed")
                     if self._guided:
                         with Horizontal():
                             yield from _field("infer_steps", preset.infer_steps, "Steps")
-                            yield from _field("shift", preset.shift, "shift")
+                            yield from _field("shift", preset.shift, " shift", second=True)
                         with Horizontal():
-                            yield from _field("guidance_scale", preset.guidance_scale, "Guide")
+                            yield from _field("guidance_scale", preset.guidance_scale, "Guidance")
                     if self._root.task == "i2v":
                         yield from _path("image", preset.image, "Image", "PNG, JPEG or WebP")
                     yield from _path("output", preset.output, "Output", DEFAULT_OUTPUT)
@@ -154,6 +156,9 @@ class LaunchScreen(Screen[None]):
     def _take_choice(self, choice: Choice) -> None:
         self._choice = choice
         self._show_choice()
+        names = {Kind.DIT: choice.dit, Kind.T5: choice.t5, Kind.CLIP: choice.clip}
+        picked = [f"{TITLES[kind]} {name.value}" for kind, name in names.items() if name]
+        self.notify(", ".join(picked), title="Recommended for this machine", timeout=3)
 
     def action_back(self) -> None:
         """Back to the models."""
@@ -247,8 +252,8 @@ class LaunchScreen(Screen[None]):
         except JobError as error:
             return f" · {error.what}"
         for name, value in (("width", preset.width), ("height", preset.height)):
-            if not value or value < 16 or value % 16:
-                return f" · {name} must be a multiple of 16"
+            if not value or not SIZE_STEP <= value <= MAX_SIZE or value % SIZE_STEP:
+                return f" · {name} must be a multiple of {SIZE_STEP}, up to {MAX_SIZE}"
         frames = preset.frames or 0
         if frames < 1:
             return " · at least 1 frame"
@@ -272,8 +277,8 @@ class LaunchScreen(Screen[None]):
         return "" if same else f" · {fitted[0]}x{fitted[1]}, as the image"
 
 
-def _field(name: str, value: float | None, label: str) -> ComposeResult:
-    yield Label(label)
+def _field(name: str, value: float | None, label: str, *, second: bool = False) -> ComposeResult:
+    yield Label(label, classes="second" if second else "")
     shown = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     kind = "number" if name in NUMBERS else "integer"
     yield Input(shown, id=name, classes="number", type=kind, compact=True)  # type: ignore[arg-type] # one of Textual's literals

@@ -22,7 +22,7 @@ from lightx2v_tui.widgets.bars import MachineBar, TitleBar
 if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
     from lightx2v_tui.catalog import ModelRoot, Skipped
 
-COLUMNS = {"Task": 5, "Size": 8, "Variants": 15}  # and the name takes what they leave
+COLUMNS = {"Task": 5, "Size": 8, "Variants": 17}  # and the name takes what they leave
 EMPTY = """No models yet.
 
 lightx2v-tui looks for folders in LightX2V's layout: a model folder with
@@ -46,11 +46,7 @@ class ModelTable(DataTable[Content]):
 class ModelsScreen(Screen[None]):
     """The list of models and a pane that explains one."""
 
-    CSS_PATH = "models.tcss"
     BINDINGS = [
-        Binding(
-            "enter", "open", "Launch", id="models.open", tooltip="Choose precisions and launch"
-        ),
         Binding("r", "rescan", "Rescan", id="models.rescan", tooltip="Look at the disks again"),
     ]
 
@@ -60,6 +56,7 @@ class ModelsScreen(Screen[None]):
         self._roots: dict[str, ModelRoot] = {}
         self._skipped: list[Skipped] = []
         self._stop = threading.Event()
+        self._wanted = ""  # the model the cursor was on before the table was filled anew
 
     def compose(self) -> ComposeResult:
         """Build the screen."""
@@ -67,7 +64,7 @@ class ModelsScreen(Screen[None]):
         yield MachineBar()
         with Container(id="body"):
             yield ModelTable(id="models", cursor_type="row")
-            with VerticalScroll(id="detail", classes="panel", can_focus=False):
+            with VerticalScroll(id="detail", classes="panel"):
                 yield Static(id="about", markup=False)
         yield Footer(show_command_palette=False)
 
@@ -96,9 +93,17 @@ class ModelsScreen(Screen[None]):
         for column in table.columns.values():
             if column.key.value == "Model" and column.width != width:
                 column.width = width
-                table.clear()
+                self._empty_table()
                 for root in self._roots.values():
                     self._add_row(root)
+
+    def _empty_table(self) -> None:
+        """Empty the table; the cursor comes back to its model when that is there again."""
+        table = self.query_one(ModelTable)
+        if table.row_count:
+            key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key
+            self._wanted = str(key.value)
+        table.clear()
 
     def _add_row(self, root: ModelRoot) -> None:
         from lightx2v_tui.screens.describe import row
@@ -106,6 +111,8 @@ class ModelsScreen(Screen[None]):
         table = self.query_one(ModelTable)
         width = next(iter(table.columns.values())).width
         table.add_row(*row(root, width), key=str(root.path))
+        if str(root.path) == self._wanted:
+            table.move_cursor(row=table.row_count - 1)
 
     def action_rescan(self) -> None:
         """Look at the disks again."""
@@ -113,7 +120,7 @@ class ModelsScreen(Screen[None]):
         self._stop = threading.Event()
         self._roots.clear()
         self._skipped.clear()
-        self.query_one(ModelTable).clear()
+        self._empty_table()
         self.query_one(TitleBar).state = "looking…"
         self._scan(self._stop)
         self._read_machine()
@@ -162,6 +169,7 @@ class ModelsScreen(Screen[None]):
             TitleBar
         ).state = f"{count} model{'' if count == 1 else 's'} in {message.seconds:.1f} s{skipped}"
         if not count:
+            self.query_one("#detail").border_title = "Nothing found"
             places = "\n".join(f"  {place}" for place in self._places)
             self.query_one("#about", Static).update(Content(EMPTY.format(places=places)))
 

@@ -48,9 +48,9 @@ class RunScreen(Screen[None]):
     CSS_PATH = "run.tcss"
     BINDINGS = [
         Binding("c", "cancel", "Cancel", id="run.cancel", tooltip="Cancel this run"),
-        Binding("r", "again", "Run again", id="run.again", tooltip="Run again with the same seed"),
+        Binding("r", "again", "Again", id="run.again", tooltip="Run again with the same seed"),
         Binding("n", "new_seed", "New seed", id="run.new_seed", tooltip="Run again, another seed"),
-        Binding("y", "copy", "Copy path", id="run.copy", tooltip="Copy the path of the video"),
+        Binding("y", "copy", "Copy", id="run.copy", tooltip="Copy the path of the video"),
         Binding("escape", "back", "Back", id="run.back", tooltip="Back; a run goes on"),
     ]
 
@@ -65,7 +65,7 @@ class RunScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Build the screen."""
         yield TitleBar()
-        with VerticalScroll(id="content", can_focus=False):
+        with VerticalScroll(id="content"):
             with Container(id="progress", classes="panel") as panel:
                 panel.border_title = "Progress"
                 for stage in self._view.stages:
@@ -92,7 +92,8 @@ class RunScreen(Screen[None]):
             f"DiT {job.dit.precision.value}, T5 {job.t5.precision.value}, {vae}, "
             f"{job.device} {job.compute_dtype.value}\n"
         )
-        self.query_one("#outcome", Static).update(Content(f"{facts}{job.prompt}"))
+        self._facts = f"{facts}{job.prompt}"
+        self.query_one("#outcome", Static).update(Content(self._facts))
         self._drawing = self.set_interval(INTERVAL, self._draw)
         self._metering = self.set_interval(METER_INTERVAL, self._read_machine)
         self._read_machine()
@@ -172,19 +173,24 @@ class RunScreen(Screen[None]):
                     Content.assemble(
                         ("Saved ", "bold $success"),
                         (str(path), "bold"),
-                        f"  {size(nbytes)}\n\n{made} y copies the path, for scp.",
+                        f"  {size(nbytes)}\n{made} y copies the path, for scp.\n\n{self._facts}",
                     )
                 )
             case Failed(error=error):
                 title.state = "failed"
-                outcome.update(Content.styled(f"{error}\nlog: {self._folder.log}", "$error"))
+                outcome.update(
+                    Content.assemble(
+                        (f"{error}\nlog: {self._folder.log}", "$error"), f"\n\n{self._facts}"
+                    )
+                )
                 if self._error_is_new:
                     self.post_message(ErrorMet(error, str(self._folder.log)))
                 self._error_is_new = False
             case CancelledByUser():
                 title.state = "cancelled"
-                outcome.update(Content("Cancelled; nothing was written."))
+                outcome.update(Content(f"Cancelled; nothing was written.\n\n{self._facts}"))
         self.refresh_bindings()
+        self.call_after_refresh(self.query_one("#result").scroll_visible, animate=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Grey out what cannot be done now."""
@@ -245,7 +251,10 @@ def _stage_line(stage: StageView, now: float) -> Content:
     if stage.ended is None:
         spent = seconds(now - stage.started)
         return Content.assemble((f"● {title}", "bold $accent"), f" {spent}  {stage.detail}")
-    return Content.assemble((f"✓ {title}", "$success"), f" {duration(stage.ended - stage.started)}")
+    spent = duration(stage.ended - stage.started)
+    if stage.broken_off:
+        return Content.assemble((f"✗ {title}", "$warning"), f" {spent}")
+    return Content.assemble((f"✓ {title}", "$success"), f" {spent}")
 
 
 def _amount(stage: StageView) -> str:

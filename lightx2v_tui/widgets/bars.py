@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from lightx2v_tui.host import HostMemory
 
 
+NAME = "lightx2v-tui"
+
+
 class TitleBar(Static):
     """The name of the app and of the place in it."""
 
@@ -24,11 +28,17 @@ class TitleBar(Static):
 
     def render(self) -> Content:
         """Draw the line."""
-        return Content.assemble(
-            ("lightx2v-tui", "bold $primary"),
-            (f" › {self.place}", "bold"),
-            (f"  {self.state}", "$text-muted"),
-        )
+        state = f"  {self.state}" if self.state else ""
+        room = self.size.width - len(state)
+        full = f"{NAME} › {self.place}"
+        if cell_len(full) <= room:
+            return Content.assemble(
+                (NAME, "bold $primary"), (f" › {self.place}", "bold"), (state, "$text-muted")
+            )
+        model, arrow, here = self.place.rpartition(" › ")
+        spare = max(1, room - cell_len(arrow + here) - 1)
+        short = f"{set_cell_size(model, spare).rstrip()}…{arrow}{here}" if arrow else self.place
+        return Content.assemble((short[: max(0, room)], "bold"), (state, "$text-muted"))
 
 
 class MachineBar(Static):

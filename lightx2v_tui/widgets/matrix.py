@@ -44,10 +44,33 @@ class Matrix(Widget, can_focus=True):
     Matrix:focus { background-tint: $foreground 4%; }
     """
     BINDINGS = [
-        Binding("up,k", "move(-1, 0)", "Up", show=False, id="matrix.up"),
-        Binding("down,j", "move(1, 0)", "Down", show=False, id="matrix.down"),
-        Binding("left,h", "move(0, -1)", "Left", show=False, id="matrix.left"),
-        Binding("right,l", "move(0, 1)", "Right", show=False, id="matrix.right"),
+        Binding(
+            "up,k", "move(-1, 0)", "Up", show=False, id="matrix.up", tooltip="The network above"
+        ),
+        Binding(
+            "down,j",
+            "move(1, 0)",
+            "Down",
+            show=False,
+            id="matrix.down",
+            tooltip="The network below",
+        ),
+        Binding(
+            "left,h",
+            "move(0, -1)",
+            "Left",
+            show=False,
+            id="matrix.left",
+            tooltip="The precision before",
+        ),
+        Binding(
+            "right,l",
+            "move(0, 1)",
+            "Right",
+            show=False,
+            id="matrix.right",
+            tooltip="The precision behind",
+        ),
         Binding("space", "pick", "Pick", id="matrix.pick", tooltip="Pick this precision"),
     ]
     rows: reactive[tuple[Row, ...]] = reactive((), layout=True)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.paths import themes_dir
 from lightx2v_tui.screens.dialogs import ErrorDialog, KeysHelp
 from lightx2v_tui.screens.launch import LaunchScreen
-from lightx2v_tui.screens.models import ModelsScreen
+from lightx2v_tui.screens.models import ModelsScreen, ModelTable
+from lightx2v_tui.themes import load_themes
 from tests.ui.driver import cut_off, text_of, until, until_text
 
 MakeApp = Callable[..., LightX2VApp]
@@ -121,6 +123,56 @@ async def test_a_terminal_of_40_columns_stays_usable(make_app: MakeApp) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
         assert "bf16" in text_of(app)
+
+
+async def test_every_theme_dresses_every_screen(make_app: MakeApp) -> None:
+    names = [theme.name for theme in load_themes(themes_dir())[0]]
+    assert len(names) >= 4
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        for name in names:
+            app.theme = name
+            await pilot.press("f1")
+            await until(pilot, lambda: isinstance(app.screen, KeysHelp), "help")
+            await pilot.press("escape")
+        await pilot.press("escape")
+        await until_text(pilot, "1 model in")
+    assert app.return_code in (0, None)
+
+
+async def test_the_palette_knows_the_keys_of_the_screen_and_quits_as_q_does(
+    make_app: MakeApp,
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        titles = {command.title for command in app.get_system_commands(app.screen)}
+        assert {"Generate", "Recommended", "Models", "Quit", "Theme"} <= titles
+
+
+async def test_the_wide_layout_puts_the_pane_beside_the_list(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "1 model in")
+        assert app.screen.query_one("#detail").region.x > 40
+        await pilot.press("tab")
+        assert app.focused is app.screen.query_one("#detail")
+
+
+async def test_a_resize_keeps_the_model_under_the_cursor(
+    make_app: MakeApp, demo_model: Path, tmp_path: Path
+) -> None:
+    for name in ("A-T2V", "B-T2V", "C-T2V"):
+        shutil.copytree(demo_model, tmp_path / "models" / name)
+    app = make_app(places=[tmp_path / "models"])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "3 models in")
+        await pilot.press("down", "down")
+        await pilot.resize_terminal(90, 30)
+        await pilot.pause()
+        await until(pilot, lambda: app.screen.query_one("#detail").border_title == "C-T2V", "C")
+        assert app.screen.query_one(ModelTable).cursor_row == 2
 
 
 async def test_themes_switch_and_are_remembered(make_app: MakeApp, own_home: Path) -> None:

@@ -115,29 +115,47 @@ async def test_a_run_goes_on_behind_other_screens(make_app: MakeApp, own_home: P
 
 
 async def test_a_failed_run_is_an_error_to_read_and_the_app_lives(
-    make_app: MakeApp, own_home: Path, model_copy: Path
+    make_app: MakeApp, model_copy: Path
 ) -> None:
     app = make_app(places=[model_copy])
     async with app.run_test(size=(120, 36)) as pilot:
         await until_text(pilot, "1 model in")
+        damage = model_copy / "distill_models" / "distill_model.safetensors"
+        data = damage.read_bytes()
+        damage.write_bytes(data[:-4000] + b"\xff" * 4000)  # bf16 values that are not numbers
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
         await pilot.pause()
-        blocked = own_home / "file"
-        blocked.write_text("")
-        app.screen.query_one("#output", Input).value = str(blocked / "video.mp4")
         for field in ("width", "height"):
             app.screen.query_one(f"#{field}", Input).value = "64"
         await pilot.press("ctrl+g")
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
         shown = text_of(app)
-        for words in ("The output cannot be written", "Why", "What to do", "log.txt"):
+        for words in ("not finite", "Why", "What to do", "log.txt"):
             assert words in shown
         await pilot.press("escape")
         assert isinstance(app.screen, RunScreen)
         assert "failed" in text_of(app)
+        assert "✗" in text_of(app)
         await pilot.press("escape", "escape")
         await until_text(pilot, "Models")
+
+
+async def test_an_output_that_cannot_be_written_is_told_before_the_engine_starts(
+    make_app: MakeApp, own_home: Path
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        (own_home / "file").write_text("")
+        app.screen.query_one("#output", Input).value = str(own_home / "file" / "video.mp4")
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
+        assert "The output cannot be written" in text_of(app)
+        await pilot.press("escape")
+        assert isinstance(app.screen, LaunchScreen)
+        assert not app.session.busy
 
 
 async def test_quitting_during_a_run_asks(make_app: MakeApp) -> None:

@@ -520,7 +520,11 @@ def test_scan_text_says_what_is_missing_and_whether_it_runs(
 
 
 def test_scanning_nothing_says_how_to_name_a_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["scan", str(tmp_path)]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["scan"]) == 0
     assert "scan DIR" in capsys.readouterr().out
+    assert main(["scan", str(tmp_path)]) == 0
+    assert "scan DIR" not in capsys.readouterr().out
+    assert main(["scan", str(tmp_path / "gone")]) == 2

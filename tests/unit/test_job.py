@@ -49,11 +49,11 @@ def test_the_edges_of_every_range_are_allowed(frames: int, seed: int, size: int)
 @pytest.mark.parametrize(
     ("field", "value", "fix"),
     [
-        ("frames", 0, "to 1."), ("frames", -3, "to 1."), ("frames", 80, "to 77."),
-        ("frames", 2, "to 1."), ("height", 490, "`target_height` to 496."),
-        ("height", 479, "`target_height` to 480."), ("width", 8, "`target_width` to 16."),
-        ("width", 0, "`target_width` to 16."), ("width", -832, "`target_width` to 16."),
-        ("width", 8208, "`target_width` to 8192."), ("fps", 0, "16"), ("fps", 241, "16"),
+        ("frames", 0, "is 1 "), ("frames", -3, "is 1 "), ("frames", 80, "is 77 "),
+        ("frames", 2, "is 1 "), ("height", 490, "is 496 (`target_height`)"),
+        ("height", 479, "is 480 (`target_height`)"), ("width", 8, "is 16 (`target_width`)"),
+        ("width", 0, "is 16 (`target_width`)"), ("width", -832, "is 16 (`target_width`)"),
+        ("width", 8208, "is 8192 (`target_width`)"), ("fps", 0, "16"), ("fps", 241, "16"),
         ("seed", -1, "seed"), ("seed", MAX_SEED + 1, "seed"),
     ],
 )  # fmt: skip
