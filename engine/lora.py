@@ -89,7 +89,9 @@ def apply_loras(
 def _apply(model: nn.Module, lora: Lora, dtype: torch.dtype, stop: StopEvent) -> LoraReport:
     unmatched: list[str] = []
     matched = 0
-    for name, change in _read(lora.path, stop).items():
+    flat = {name.replace(".", "_"): name for name, _ in model.named_modules()}
+    for read, change in _read(lora.path, stop).items():
+        name = flat.get(read, read)  # kohya's tools write underscores for dots
         if _change(model, name, change, lora, dtype):
             matched += 1
         else:
@@ -159,10 +161,14 @@ def _change(model: nn.Module, name: str, change: _Change, lora: Lora, dtype: tor
         value = parts[part] * lora.strength
         if part == "weight" and isinstance(module, (QuantizedLinear, LoraLinear)):
             module = _beside(model, name, module)
+            _check_shape(lora.path, name, module.base.codes.shape, value.shape)
             module.differences.append(_like(value, module, dtype))
             done = True
         else:
-            done |= _add(module.base if isinstance(module, LoraLinear) else module, part, value)
+            layer = module.base if isinstance(module, LoraLinear) else module
+            if isinstance(parameter := getattr(layer, part, None), Tensor):
+                _check_shape(lora.path, name, parameter.shape, value.shape)
+            done |= _add(layer, part, value)
     return done
 
 
@@ -180,13 +186,27 @@ def _like(value: Tensor, layer: LoraLinear, dtype: torch.dtype) -> nn.Parameter:
 
 
 def _add(module: nn.Module, part: str, value: Tensor) -> bool:
-    """Add to a parameter, in float32; False where there is none of this size."""
+    """Add to a parameter, in float32; False where the layer has none."""
     parameter = getattr(module, part, None)
-    if not isinstance(parameter, Tensor) or parameter.numel() != value.numel():
+    if not isinstance(parameter, Tensor):
         return False
     added = parameter.data.float() + value.to(parameter.device).view(parameter.shape)
     parameter.data.copy_(added)
     return True
+
+
+def _check_shape(path: Path, name: str, own: torch.Size, given: torch.Size) -> None:
+    """Refuse a difference of another shape; dimensions of one do not count."""
+    if [size for size in own if size != 1] != [size for size in given if size != 1]:
+        raise _another_size(path, name, list(own), f"{list(given)}")
+
+
+def _another_size(path: Path, name: str, own: object, given: str) -> CheckpointError:
+    return CheckpointError(
+        f"The LoRA {path.name} is for a model of another size",
+        f"{path}: {name} is {own}, the LoRA has {given}",
+        "Use a LoRA made for this model's family and size.",
+    )
 
 
 def _check_pair(path: Path, name: str, module: nn.Module, parts: dict[str, Tensor]) -> None:
@@ -200,8 +220,4 @@ def _check_pair(path: Path, name: str, module: nn.Module, parts: dict[str, Tenso
     layer = module.base if isinstance(module, LoraLinear) else module
     own = (getattr(layer, "out_features", None), getattr(layer, "in_features", None))
     if (up.shape[0], down.shape[1]) != own or up.shape[1] != down.shape[0]:
-        raise CheckpointError(
-            f"The LoRA {path.name} is for a model of another size",
-            f"{name} is {list(own)}, the LoRA has {list(up.shape)} times {list(down.shape)}",
-            "Use a LoRA made for this model's family and size.",
-        )
+        raise _another_size(path, name, list(own), f"{list(up.shape)} times {list(down.shape)}")

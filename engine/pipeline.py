@@ -28,17 +28,17 @@ def run(job: Job, stop: StopEvent, engine: Engine | None = None) -> Iterator[Eve
     started = time.perf_counter()
     engine = engine or Engine()
     engine.follow(stop)
+    ending: Event
     try:
         yield from _stages(Run(job, stop, engine))
-        ending: Event = Done(job.output, time.perf_counter() - started)
+        ending = Done(job.output, time.perf_counter() - started)
     except Cancelled:
         ending = CancelledByUser()
-    except EngineError as error:
-        ending = Failed(error)
+    except EngineError as error:  # told anew: its traceback would keep the networks alive
+        ending = Failed(type(error)(error.what, error.why, error.fix))
     except torch.OutOfMemoryError as error:
-        engine.unload()
         ending = Failed(_out_of_memory(job, str(error)))
-    except Exception as error:  # noqa: BLE001 - boundary: whatever torch raises becomes one readable error
+    except Exception as error:  # noqa: BLE001 - boundary: whatever torch raises becomes readable
         traceback.print_exc()  # to the run's log
         ending = Failed(
             EngineError(
@@ -47,6 +47,9 @@ def run(job: Job, stop: StopEvent, engine: Engine | None = None) -> Iterator[Eve
                 "The run's log has the details; please report it with that log.",
             )
         )
+    if isinstance(ending, Failed) and isinstance(ending.error, OutOfMemoryFailure):
+        engine.unload()
+    engine.settle(job.placings)
     yield ending
 
 
@@ -95,8 +98,12 @@ def _check_device(name: str) -> None:
     raise EngineError(f"Cannot run on {name}", why, "Use --device cpu, or see lightx2v-tui doctor.")
 
 
-def _out_of_memory(job: Job, message: str) -> EngineError:
-    return EngineError(
+class OutOfMemoryFailure(EngineError):  # noqa: N818 - told as it is
+    """The device's memory was not enough; everything that was loaded has been let go."""
+
+
+def _out_of_memory(job: Job, message: str) -> OutOfMemoryFailure:
+    return OutOfMemoryFailure(
         f"{job.device} ran out of memory",
         message.splitlines()[0],
         "Choose a smaller size, fewer frames, the tiny VAE, or FP8 / INT8 weights.",

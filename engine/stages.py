@@ -201,6 +201,7 @@ def _image_latents(run: Run, image: Tensor) -> Generator[Event, None, Tensor]:
     zeros = image.new_zeros(3, FRAMES_PER_LATENT, job.height, job.width)
     chunks = [image[:, None], *[zeros] * (time_steps - 1)]
     latents = model.encode_chunks(chunks)
+    check_finite(latents, "Encoding the image", "the VAE encoder")
     run.engine.done("vae_encoder", job.placings.vae)
     mask = first_frame_mask(time_steps, height, width).to(run.device)
     return torch.cat([mask, latents])
@@ -381,5 +382,5 @@ def check_finite(values: Tensor, work: str, network: str) -> None:
         raise EngineError(
             f"{work} gave values that are not finite",
             f"{network} overflowed or its weights are damaged; the video would have been black",
-            f"Try --quant-compute dequant, --compute-dtype bfloat16, or the original {network}.",
+            "Try --quant-compute dequant, --compute-dtype bfloat16, or the original weights.",
         )

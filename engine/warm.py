@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from engine.build import make_cancellable
 from engine.spec.events import Event
-from engine.spec.job import Placing
+from engine.spec.header import unreadable
+from engine.spec.job import Placing, Placings
 
 Build = Callable[[], Generator[Event, None, nn.Module]]
 
@@ -32,6 +33,8 @@ class Engine:
         self._loaded: dict[str, _Loaded] = {}
         self._features: dict[str, tuple[Hashable, Tensor]] = {}
         self._stop = StopEvent()
+        # float32 is asked for where it matters: in comparisons, and in encoding the first frame.
+        torch.backends.cudnn.allow_tf32 = False
 
     def follow(self, stop: StopEvent) -> None:
         """Let the layers of all networks look at the stop event of the run that begins."""
@@ -67,6 +70,13 @@ class Engine:
             loaded.device = torch.device("cpu")
             release()
 
+    def settle(self, placings: Placings) -> None:
+        """Put every network where it stays, however the run ended."""
+        places = {"t5": placings.t5, "clip": placings.clip, "dit": placings.dit,
+                  "vae": placings.vae, "vae_encoder": placings.vae}  # fmt: skip
+        for slot, placing in places.items():
+            self.done(slot, placing)
+
     def features(self, slot: str, key: Hashable) -> Tensor | None:
         """Give the features kept under `key`."""
         kept = self._features.get(slot)
@@ -89,10 +99,19 @@ class Engine:
 
 
 def identity(files: tuple[Path, ...]) -> Hashable:
-    """Tell files apart by path, size and time of change: a replaced file is loaded anew."""
-    return tuple(
-        (path, status.st_size, status.st_mtime_ns) for path in files for status in (path.stat(),)
-    )
+    """Tell files apart by path, size and time of change: a replaced file is loaded anew.
+
+    Raises:
+        CheckpointError: a file is not there any more.
+    """
+    facts = []
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise unreadable(path, error) from error
+        facts.append((path, status.st_size, status.st_mtime_ns))
+    return tuple(facts)
 
 
 def release() -> None:

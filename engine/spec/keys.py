@@ -81,7 +81,9 @@ def t5_names(stored: Iterable[str]) -> dict[str, str]:
 
 
 #: ComfyUI's scaled FP8: a marker, and scales of activations that are measured at run time here.
-COMFY_EXTRAS = ("scaled_fp8", "scale_input", "input_scale")
+COMFY_EXTRAS = ("scaled_fp8", "scale_input", "input_scale", "comfy_quant")
+#: What only diffusers' names have in them.
+DIFFUSERS_MARKS = (".attn1.", ".attn2.", ".ffn.net.")
 COMFY_SCALE = "scale_weight"
 
 
@@ -93,7 +95,7 @@ def dit_names(stored: Iterable[str]) -> dict[str, str]:
     names = tuple(name for name in stored if name.rpartition(".")[2] not in COMFY_EXTRAS)
     prefix = next((p for p in DIT_PREFIXES if any(name.startswith(p) for name in names)), "")
     bare = {name: _lightx2v_scale(name.removeprefix(prefix)) for name in names}
-    if any(".attn1." in name for name in bare.values()):
+    if any(mark in name for name in bare.values() for mark in DIFFUSERS_MARKS):
         return {name: rename(DIT_FROM_DIFFUSERS, wan) for name, wan in bare.items()}
     return bare
 

@@ -40,6 +40,7 @@ NAMES = (
     (Kind.LORA, r"lora"),
     (Kind.DIT, r"block|distill_model|diffusion_pytorch_model|wan2"),
 )
+SCALE_SUFFIX = "_scale"  # NVFP4 keeps its scales in FP8
 FLOATS = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp64"}
 
 
@@ -136,6 +137,7 @@ def _component(
     kind: Kind, folder: Path, headers: Sequence[Header], broken: Sequence[tuple[Path, str]]
 ) -> Component:
     problems = [reason for _, reason in broken]
+    problems += _unscaled(headers)
     scheme, precision = _scheme(headers) if headers else ("unreadable", None)
     architecture = None
     if kind is Kind.DIT:
@@ -179,18 +181,35 @@ def _layout(headers: Sequence[Header]) -> str:
 
 def _scheme(headers: Sequence[Header]) -> tuple[str, Precision | None]:
     """Say what the weights are stored as; the second part is None where it is not computed."""
-    dtypes = {info.dtype for header in headers for info in header.tensors.values()}
+    stored = {name: info.dtype for header in headers for name, info in header.tensors.items()}
+    dtypes = {dtype for name, dtype in stored.items() if _leaf(name) not in COMFY_EXTRAS}
     codes = {CODE_DTYPES[dtype] for dtype in dtypes if dtype in CODE_DTYPES}
     if len(codes) == 1 and dtypes <= {*FLOATS, *CODE_DTYPES, "I64"}:
         precision = next(iter(codes))
-        stored = {name: info.dtype for h in headers for name, info in h.tensors.items()}
-        coded = [name for name, dtype in stored.items() if dtype in CODE_DTYPES]
-        scaled = all(_has_scale(name, stored) for name in coded)
-        return (precision.value, precision) if scaled else (f"{precision.value} unscaled", None)
+        if precision is Precision.INT8 and any(_leaf(name) == "comfy_quant" for name in stored):
+            return "int8 in ComfyUI's own way", None
+        return precision.value, precision
     if not codes and dtypes <= {*FLOATS, "I64"}:
         name = next((name for dtype, name in FLOATS.items() if dtype in dtypes), "bf16")
         return name, Precision.BF16
     return "+".join(sorted(dtypes)).lower(), None
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _unscaled(headers: Sequence[Header]) -> list[str]:
+    """Codes that have no scale: they mean nothing, and would become noise."""
+    stored = {name: info.dtype for header in headers for name, info in header.tensors.items()}
+    return [
+        f"{header.path.name}: {name} has {info.dtype} codes but no scale"
+        for header in headers
+        for name, info in header.tensors.items()
+        if info.dtype in CODE_DTYPES
+        and not name.endswith(SCALE_SUFFIX)
+        and not _has_scale(name, stored)
+    ][:1]
 
 
 def _has_scale(name: str, stored: Mapping[str, str]) -> bool:

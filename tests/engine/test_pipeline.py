@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as StopEvent
+from typing import Any
 
 import av
 import pytest
@@ -349,8 +351,8 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(
     name: str, demo_model: Path, tmp_path: Path, out: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    unwritable = {name: tmp_path / "file" / "a.mp4"}
-    events = run_all(make_job(demo_model, **{"output": out / "a.mp4", **unwritable}))  # type: ignore[arg-type]
+    unwritable: dict[str, Any] = {name: tmp_path / "file" / "a.mp4"}
+    events = run_all(replace(make_job(demo_model, out / "a.mp4"), **unwritable))
     assert str(tmp_path / "file") in failure(events)
     assert len(events) == 1
     assert leftovers(tmp_path) == []

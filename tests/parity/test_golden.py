@@ -1,6 +1,6 @@
 """Runs of the command line against what the original Wan 2.1 networks compute.
 
-Tolerances are those the data was published with. Quantized DiT tensors were computed on the bf16 text
+Tolerances are those the data came with. Quantized DiT tensors were computed on the bf16 text
 encoder's context, whole quantized runs on the quantized encoder's.
 """
 
