@@ -84,8 +84,8 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(hidden.float()).to(hidden.dtype)
 
 
-class SelfAttention(nn.Module):
-    """Attention of all patches to all patches, with rotary positions."""
+class QueryKeyValue(nn.Module):
+    """The projections and norms that both kinds of attention have."""
 
     def __init__(self, arch: DitArchitecture, attend: type[nn.Module]) -> None:
         super().__init__()
@@ -97,6 +97,10 @@ class SelfAttention(nn.Module):
         self.o = nn.Linear(arch.dim, arch.dim)
         self.norm_q = RMSNorm(arch.dim, arch.eps)
         self.norm_k = RMSNorm(arch.dim, arch.eps)
+
+
+class SelfAttention(QueryKeyValue):
+    """Attention of all patches to all patches, with rotary positions."""
 
     def forward(self, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
         """Map [B, L, dim] to [B, L, dim]."""
@@ -107,19 +111,11 @@ class SelfAttention(nn.Module):
         return self.o(self.attention(query, key, value))
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(QueryKeyValue):
     """Attention of the patches to the text and, in image-to-video models, to the image."""
 
     def __init__(self, arch: DitArchitecture, attend: type[nn.Module]) -> None:
-        super().__init__()
-        self.heads = arch.num_heads
-        self.attention = Attention(attend)
-        self.q = nn.Linear(arch.dim, arch.dim)
-        self.k = nn.Linear(arch.dim, arch.dim)
-        self.v = nn.Linear(arch.dim, arch.dim)
-        self.o = nn.Linear(arch.dim, arch.dim)
-        self.norm_q = RMSNorm(arch.dim, arch.eps)
-        self.norm_k = RMSNorm(arch.dim, arch.eps)
+        super().__init__(arch, attend)
         if arch.image_dim is not None:
             self.k_img = nn.Linear(arch.dim, arch.dim)
             self.v_img = nn.Linear(arch.dim, arch.dim)
