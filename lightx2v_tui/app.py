@@ -42,6 +42,8 @@ class LightX2VApp(App[int]):
                 tooltip="The keys of this screen; F1 while typing"),
         Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave the app"),
         Binding("v", "view_run", "View run", id="app.run", tooltip="Show the run"),
+        Binding("ctrl+u", "unload", "Free memory", id="app.unload", show=False,
+                tooltip="Let go of the networks that stay loaded between runs"),
         Binding("ctrl+q", "leave", "Quit", id="app.quit_always", show=False),
         Binding("ctrl+t", "next_theme", "Theme", id="app.theme", show=False,
                 tooltip="Switch to the next colour theme"),
@@ -238,6 +240,11 @@ class LightX2VApp(App[int]):
             here = names.index(self.theme) if self.theme in names else -1
             self.theme = names[(here + 1) % len(names)]
             self.notify(self.theme, title="Theme", timeout=2)
+
+    def action_unload(self) -> None:
+        """Let go of what stays loaded between runs."""
+        freed = self.session.unload()
+        self.notify("Nothing is loaded any more." if freed else "A run is under way.")
 
     def action_leave(self) -> None:
         """Quit, asking first where a run is under way."""

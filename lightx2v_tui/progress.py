@@ -11,9 +11,11 @@ from engine.spec.events import (
     BytesRead,
     Event,
     FrameDone,
+    LoraApplied,
     StageStarted,
     StepDone,
     as_json,
+    describe_lora,
 )
 from lightx2v_tui.units import size
 
@@ -65,6 +67,9 @@ class Bar:
                 self._finish()
                 self._stage, self._state = stage, (0, 0, "")
                 self._started = time.perf_counter()
+            case LoraApplied(path=path):
+                self._stream.write(f"LoRA {path.name}: {describe_lora(event)}\n")
+                return
             case BytesRead(done=done, total=total, file=file):
                 self._state = (done, total, f"{size(done)} {file}")
             case StepDone(step=step, steps=steps, seconds=seconds):

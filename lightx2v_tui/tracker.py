@@ -13,6 +13,7 @@ from engine.spec.events import (
     Done,
     Event,
     FrameDone,
+    LoraApplied,
     MemoryUsed,
     StageStarted,
     StepDone,
@@ -40,6 +41,7 @@ class RunView:
     stages: tuple[StageView, ...]
     steps: tuple[float, ...] = ()
     memory: MemoryUsed | None = None
+    loras: tuple[LoraApplied, ...] = ()
     terminal: Event | None = None
 
     @property
@@ -91,6 +93,8 @@ class Tracker:
                 self.view = replace(view, steps=(*view.steps, seconds))
             case FrameDone(frame=frame, frames=frames):
                 self.view = self._advance(frame, frames, "")
+            case LoraApplied():
+                self.view = replace(view, loras=(*view.loras, event))
             case MemoryUsed():
                 self.view = replace(view, memory=event)
             case _ if isinstance(event, TERMINAL):

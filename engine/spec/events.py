@@ -127,6 +127,12 @@ Event = (
 TERMINAL = (Done, Failed, CancelledByUser)
 
 
+def describe_lora(event: LoraApplied) -> str:
+    """What a LoRA did, in words."""
+    unmatched = f", {event.unmatched} keys fit nothing" if event.unmatched else ""
+    return f"{event.matched} layers changed{unmatched}"
+
+
 def as_json(event: Event) -> dict[str, object]:
     """One event as the JSON object of `--progress json`."""
     if isinstance(event, Failed):

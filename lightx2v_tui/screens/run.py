@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from engine.spec.events import STAGES, CancelledByUser, Done, Failed
+from engine.spec.events import STAGES, CancelledByUser, Done, Failed, describe_lora
 from lightx2v_tui.jobs import Plan
 from lightx2v_tui.messages import CancelWanted, ErrorMet, MachineRead, RunWanted
 from lightx2v_tui.runs import RunFolder
@@ -71,6 +71,7 @@ class RunScreen(Screen[None]):
                 for stage in self._view.stages:
                     yield Line(id=f"stage-{stage.name}")
                 yield Line(id="current")
+                yield Line(id="lora", classes="-unknown")
             with Container(id="memory", classes="panel") as panel:
                 panel.border_title = "Memory"
                 yield Line(id="ram")
@@ -114,6 +115,9 @@ class RunScreen(Screen[None]):
         for stage in view.stages:
             self.query_one(f"#stage-{stage.name}", Line).show(_stage_line(stage, now))
         self.query_one("#current", Line).show(self._current_line(view, now))
+        if view.loras:
+            told = [f"{lora.path.name}: {describe_lora(lora)}" for lora in view.loras]
+            self.query_one("#lora", Line).show(Content("LoRA " + "; ".join(told)))
 
     def _current_line(self, view: RunView, now: float) -> Content:
         stage = view.current

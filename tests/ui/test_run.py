@@ -10,6 +10,7 @@ import av
 from textual.widgets import Input
 
 from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.demo import demo_preset
 from lightx2v_tui.screens.dialogs import ErrorDialog, Question
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.run import RunScreen
@@ -73,6 +74,31 @@ async def test_run_again_and_new_seed(make_app: MakeApp, own_home: Path) -> None
     first, second, third = (pixels(path) for path in videos(own_home))
     assert first == second
     assert first != third
+
+
+async def test_memory_is_freed_by_a_key(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        await pilot.press("enter")
+        await until_text(pilot, "Saved")
+        await pilot.press("ctrl+u")
+        await until_text(pilot, "Nothing is loaded any more.")
+
+
+async def test_what_a_lora_did_is_shown(demo_model: Path) -> None:
+    lora = next((demo_model / "loras").iterdir())
+    loras = f'lora_configs=[{{"path": "{lora}", "strength": 0.5}}]'
+    small = ("target_width=64", "target_height=64", "target_video_length=5")
+    app = LightX2VApp([], lambda: demo_preset(demo_model, (*small, loras)))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await pilot.pause()
+        assert "1 LoRA" in text_of(app)
+        await pilot.press("enter")
+        await until_text(pilot, "Saved")
+        assert f"LoRA {lora.name}: 8 layers changed" in text_of(app)
 
 
 async def test_cancel_asks_and_is_honoured_within_two_seconds(
