@@ -43,7 +43,7 @@ class LightX2VApp(App[int]):
         Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave the app"),
         Binding("v", "view_run", "View run", id="app.run", tooltip="Show the run"),
         Binding("ctrl+u", "unload", "Free memory", id="app.unload", show=False,
-                tooltip="Let go of the networks that stay loaded between runs"),
+                tooltip="Unload the networks that stay loaded"),
         Binding("ctrl+q", "leave", "Quit", id="app.quit_always", show=False),
         Binding("ctrl+t", "next_theme", "Theme", id="app.theme", show=False,
                 tooltip="Switch to the next colour theme"),

@@ -177,7 +177,7 @@ class RunScreen(Screen[None]):
                     Content.assemble(
                         ("Saved ", "bold $success"),
                         (str(path), "bold"),
-                        f"  {size(nbytes)}\n{made} y copies the path, for scp.\n\n{self._facts}",
+                        f"\n{size(nbytes)}. {made} y copies the path, for scp.\n\n{self._facts}",
                     )
                 )
             case Failed(error=error):
