@@ -31,16 +31,18 @@ PARTS = {
     r"diff_b": "bias",
     r"diff_m": "modulation",
 }
+UNKNOWN = "unknown"  # the part of a key that is none of these
 PREFIXES = (*DIT_PREFIXES, "transformer.", "base_model.model.", "lora_unet_")
 
 
 @dataclass(frozen=True)
 class LoraReport:
-    """What a LoRA did: how many layers it changed, and the keys that found no layer."""
+    """What a LoRA did: the layers it changed, keys that name no layer, keys that are no LoRA's."""
 
     path: Path
     matched: int
     unmatched: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass
@@ -88,22 +90,27 @@ def apply_loras(
 
 def _apply(model: nn.Module, lora: Lora, dtype: torch.dtype, stop: StopEvent) -> LoraReport:
     unmatched: list[str] = []
+    ignored: list[str] = []
     matched = 0
     flat = {name.replace(".", "_"): name for name, _ in model.named_modules()}
     for read, change in _read(lora.path, stop).items():
         name = flat.get(read, read)  # kohya's tools write underscores for dots
+        if change.parts.keys() == {UNKNOWN}:
+            ignored += change.keys
+            continue
         if _change(model, name, change, lora, dtype):
             matched += 1
         else:
             unmatched += change.keys
     if not matched:
-        shown = ", ".join(unmatched[:3])
+        shown = ", ".join([*unmatched, *ignored][:3])
         raise CheckpointError(
             f"The LoRA {lora.path.name} fits nothing in this model",
-            f"{lora.path}: none of its {len(unmatched)} keys names a layer, for instance {shown}",
+            f"{lora.path}: none of its {len(unmatched + ignored)} keys names a layer, "
+            f"for instance {shown}",
             "Use a LoRA made for this model's family and size.",
         )
-    return LoraReport(lora.path, matched, tuple(unmatched))
+    return LoraReport(lora.path, matched, tuple(unmatched), tuple(ignored))
 
 
 def _read(path: Path, stop: StopEvent) -> dict[str, _Change]:
@@ -132,7 +139,7 @@ def _layer_and_part(key: str) -> tuple[str, str]:
     for pattern, part in PARTS.items():
         if match := re.fullmatch(rf"(.+)\.{pattern}", name):
             return match[1], part
-    return name, "unknown"
+    return name, UNKNOWN
 
 
 def _change(model: nn.Module, name: str, change: _Change, lora: Lora, dtype: torch.dtype) -> bool:

@@ -255,7 +255,8 @@ def _dit(run: Run) -> Generator[Event, None, WanTransformer]:
             run.engine.drop("dit")  # a DiT with half of its LoRAs must not be found again
             raise
         for report in reports:
-            yield LoraApplied(report.path, report.matched, len(report.unmatched))
+            counts = (report.matched, len(report.unmatched), len(report.ignored))
+            yield LoraApplied(report.path, *counts)
     return model
 
 

@@ -69,12 +69,13 @@ class FrameDone:
 
 @dataclass(frozen=True)
 class LoraApplied:
-    """A LoRA changed `matched` layers; `unmatched` of its keys name none."""
+    """A LoRA changed `matched` layers; `unmatched` keys name none, `ignored` are no LoRA's."""
 
     kind: ClassVar[str] = "stage"
     path: Path
     matched: int
     unmatched: int
+    ignored: int = 0
     stage: str = "apply_lora"
 
 
@@ -130,7 +131,8 @@ TERMINAL = (Done, Failed, CancelledByUser)
 def describe_lora(event: LoraApplied) -> str:
     """What a LoRA did, in words."""
     unmatched = f", {event.unmatched} keys fit nothing" if event.unmatched else ""
-    return f"{event.matched} layers changed{unmatched}"
+    ignored = f", {event.ignored} keys ignored" if event.ignored else ""
+    return f"{event.matched} layers changed{unmatched}{ignored}"
 
 
 def as_json(event: Event) -> dict[str, object]:

@@ -40,13 +40,14 @@ CASES = [
     (StepDone(1, 4, 0.5), {"event": "step", "step": 1, "steps": 4, "seconds": 0.5}),
     (FrameDone(3, 81), {"event": "frame", "frame": 3, "frames": 81}),
     (
-        LoraApplied(Path("/x/lora.safetensors"), 40, 2),
+        LoraApplied(Path("/x/lora.safetensors"), 40, 2, 1),
         {
             "event": "stage",
             "stage": "apply_lora",
             "path": "/x/lora.safetensors",
             "matched": 40,
             "unmatched": 2,
+            "ignored": 1,
         },
     ),
     (MemoryUsed(1, 2, 3), {"event": "memory", "ram": 1, "vram": 2, "vram_peak": 3}),
