@@ -160,11 +160,9 @@ def encode_image(run: Run) -> Generator[Event, None, tuple[Tensor | None, Tensor
     features = run.engine.features("image.features", key)
     latents = run.engine.features("image.latents", key)
     if latents is None:
-        image = fit(read_image(job.image), job.height, job.width).to(run.device)
-        if job.clip is not None:
-            features = yield from _clip_features(run, image)
+        features, latents = yield from _encode_first_frame(run)
+        if features is not None:
             run.engine.keep_features("image.features", key, features)
-        latents = yield from _image_latents(run, image)
         run.engine.keep_features("image.latents", key, latents)
     if features is not None:
         run.keep("image.features", features)
@@ -173,38 +171,51 @@ def encode_image(run: Run) -> Generator[Event, None, tuple[Tensor | None, Tensor
     return features, latents
 
 
-def _clip_features(run: Run, image: Tensor) -> Generator[Event, None, Tensor]:
+def _encode_first_frame(run: Run) -> Generator[Event, None, tuple[Tensor | None, Tensor]]:
     job = run.job
-    arch = ClipArchitecture.from_shapes(read_header(job.clip.files[0]).shapes)
-    last = f"visual.transformer.{arch.num_layers - 1}."  # features are taken before it
-    recipe = Recipe(CLIP.component, CLIP.names, ignore=(last,))
-    model = yield from run.network(
-        "clip", recipe, job.clip, lambda: ClipVision(arch), run.placement()
-    )
+    image = fit(read_image(job.image), job.height, job.width).to(run.device)
+    clip = None if job.clip is None else (yield from _clip(run, job.clip))
+    encoder = yield from _vae_encoder(run)
     yield StageStarted("encode_image")
-    features = model(image)
-    check_finite(features, "Encoding the image", "CLIP")
+    features = None
+    if clip is not None:
+        features = clip(image)
+        check_finite(features, "Encoding the image", "CLIP")
     run.engine.done("clip", job.placings.clip)
-    return features
-
-
-def _image_latents(run: Run, image: Tensor) -> Generator[Event, None, Tensor]:
-    """Encode the image and zero frames behind it, in float32: bf16 shifts the whole video."""
-    job = run.job
-    arch = VaeArchitecture.from_shapes(read_header(job.vae_encoder.files[0]).shapes)
-    model = yield from run.network(
-        "vae_encoder", VAE_ENCODER, job.vae_encoder,
-        lambda: WanVae(arch, with_encoder=True, with_decoder=False), run.placement(torch.float32),
-    )  # fmt: skip
-    yield StageStarted("encode_image")
-    _, time_steps, height, width = job.latent_shape
-    zeros = image.new_zeros(3, FRAMES_PER_LATENT, job.height, job.width)
-    chunks = [image[:, None], *[zeros] * (time_steps - 1)]
-    latents = model.encode_chunks(chunks)
+    latents = _image_latents(job, encoder, image)
     check_finite(latents, "Encoding the image", "the VAE encoder")
     run.engine.done("vae_encoder", job.placings.vae)
-    mask = first_frame_mask(time_steps, height, width).to(run.device)
-    return torch.cat([mask, latents])
+    return features, latents
+
+
+def _clip(run: Run, weights: Weights) -> Generator[Event, None, ClipVision]:
+    arch = ClipArchitecture.from_shapes(read_header(weights.files[0]).shapes)
+    last = f"visual.transformer.{arch.num_layers - 1}."  # features are taken before it
+    recipe = Recipe(CLIP.component, CLIP.names, ignore=(last,))
+    return (
+        yield from run.network("clip", recipe, weights, lambda: ClipVision(arch), run.placement())
+    )
+
+
+def _vae_encoder(run: Run) -> Generator[Event, None, WanVae]:
+    """Give the VAE's encoder, in float32: bf16 shifts the whole video."""
+    weights = run.job.vae_encoder
+    arch = VaeArchitecture.from_shapes(read_header(weights.files[0]).shapes)
+    return (
+        yield from run.network(
+            "vae_encoder", VAE_ENCODER, weights,
+            lambda: WanVae(arch, with_encoder=True, with_decoder=False),
+            run.placement(torch.float32),
+        )
+    )  # fmt: skip
+
+
+def _image_latents(job: Job, encoder: WanVae, image: Tensor) -> Tensor:
+    """Encode the image and zero frames behind it, with the mask in front: [20, T, H/8, W/8]."""
+    _, time_steps, height, width = job.latent_shape
+    zeros = image.new_zeros(3, FRAMES_PER_LATENT, job.height, job.width)
+    latents = encoder.encode_chunks([image[:, None], *[zeros] * (time_steps - 1)])
+    return torch.cat([first_frame_mask(time_steps, height, width).to(image.device), latents])
 
 
 def denoise(run: Run, conditions: Conditions) -> Generator[Event, None, Tensor]:

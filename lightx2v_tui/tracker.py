@@ -50,6 +50,11 @@ class RunView:
         running = (stage for stage in self.stages if stage.started is not None)
         return next((stage for stage in running if stage.ended is None), None)
 
+    def skipped(self, stage: StageView) -> bool:
+        """True where the run went past a stage: what it makes was kept from the run before."""
+        later = self.stages[self.stages.index(stage) + 1 :]
+        return stage.started is None and any(other.started is not None for other in later)
+
     @property
     def seconds_per_step(self) -> float | None:
         """Mean of the steps so far; the first one warms up and counts only while it is alone."""
@@ -104,7 +109,9 @@ class Tracker:
     def _start(self, name: str, total: int) -> RunView:
         view = self._end(self.view)
         stages = tuple(
-            replace(stage, started=self._clock(), total=total) if stage.name == name else stage
+            replace(stage, started=self._clock(), ended=None, total=total)
+            if stage.name == name
+            else stage
             for stage in view.stages
         )
         return replace(view, stages=stages)

@@ -13,7 +13,7 @@ STAGES = {
     "prepare": "Prepare engine",
     "load_t5": "Load text encoder",
     "encode_text": "Encode prompt",
-    "load_clip": "Load CLIP and VAE encoder",
+    "load_clip": "Load image encoders",
     "encode_image": "Encode image",
     "load_dit": "Load DiT",
     "denoise": "Denoise",

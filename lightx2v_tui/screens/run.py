@@ -87,10 +87,11 @@ class RunScreen(Screen[None]):
         job = self._plan.job
         model = self._plan.preset.model_path
         self.query_one(TitleBar).place = f"{model.name if model else 'Run'} › Run"
+        clip = f"CLIP {job.clip.precision.value}, " if job.clip else ""
         vae = "tiny VAE" if job.tiny_vae else "full VAE"
         facts = (
             f"{job.width}x{job.height}, {job.frames} frames at {job.fps} fps, seed {job.seed}\n"
-            f"DiT {job.dit.precision.value}, T5 {job.t5.precision.value}, {vae}, "
+            f"DiT {job.dit.precision.value}, T5 {job.t5.precision.value}, {clip}{vae}, "
             f"{job.device} {job.compute_dtype.value}\n"
         )
         self._facts = f"{facts}{job.prompt}"
@@ -113,7 +114,9 @@ class RunScreen(Screen[None]):
             state = "cancelling…" if self._cancelling else "running"
             self.query_one(TitleBar).state = f"{state} {seconds(view.total(now))}"
         for stage in view.stages:
-            self.query_one(f"#stage-{stage.name}", Line).show(_stage_line(stage, now))
+            self.query_one(f"#stage-{stage.name}", Line).show(
+                _stage_line(stage, now, skipped=view.skipped(stage))
+            )
         self.query_one("#current", Line).show(self._current_line(view, now))
         if view.loras:
             told = [f"{lora.path.name}: {describe_lora(lora)}" for lora in view.loras]
@@ -248,8 +251,10 @@ def _meter(name: str, values: deque[float], used: int, total: int, width: int) -
     return f"{name} {bar(values[-1], width)} {amount:<20} {history(list(values), width // 2)}"
 
 
-def _stage_line(stage: StageView, now: float) -> Content:
+def _stage_line(stage: StageView, now: float, *, skipped: bool) -> Content:
     title = f"{STAGES[stage.name]:<24}"
+    if skipped:
+        return Content.assemble((f"✓ {title}", "$success"), " kept from the run before")
     if stage.started is None:
         return Content.styled(f"○ {title}", "dim")
     if stage.ended is None:
