@@ -104,6 +104,16 @@ def test_every_name_of_a_pair_is_merged(
     expect(model, before, {f"{Q}.weight": up @ down})
 
 
+def test_names_with_underscores_for_dots_are_merged(tmp_path: Path) -> None:
+    model = network()
+    before = parameters(model)
+    down, up = pair()
+    flat = "lora_unet_" + Q.replace(".", "_")
+    state = {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up}
+    assert apply(model, Lora(write(tmp_path / "lora.safetensors", state))).matched == 1
+    expect(model, before, {f"{Q}.weight": up @ down})
+
+
 def test_kohya_names_are_merged(tmp_path: Path) -> None:
     """musubi-tuner and ComfyUI's trainers write underscores for dots, behind `lora_unet_`."""
     model = network()
