@@ -57,6 +57,7 @@ class LaunchScreen(Screen[None]):
     def __init__(self, root: ModelRoot, preset: Preset | None) -> None:
         super().__init__()
         self._root = root
+        self._is_new = preset is None
         best = choices.recommended(root, None)
         self._preset = preset or choices.preset_for(root, best)
         self._choice = Choice(
@@ -111,6 +112,8 @@ class LaunchScreen(Screen[None]):
             field.cursor_blink = False
         self._show_choice()
         self.query_one(Button).focus()
+        if self._is_new:  # no GPU was asked yet: that takes a moment, and happens on a thread
+            self._recommend(quietly=True)
 
     def on_screen_resume(self) -> None:
         """Another run may be started from here."""
@@ -118,6 +121,7 @@ class LaunchScreen(Screen[None]):
 
     @on(Matrix.Picked)
     def _on_picked(self, event: Matrix.Picked) -> None:
+        self._is_new = False
         if event.row == TITLES[Kind.VAE]:
             self._choice = replace(self._choice, tiny_vae=event.value == "tiny")
         else:
@@ -144,18 +148,22 @@ class LaunchScreen(Screen[None]):
 
     def action_recommend(self) -> None:
         """Pick what is recommended for this machine."""
-        self._recommend()
+        self._recommend(quietly=False)
 
     @work(thread=True, exit_on_error=False, group="recommend")
-    def _recommend(self) -> None:
+    def _recommend(self, *, quietly: bool) -> None:
         from lightx2v_tui.gpus import read_gpus
 
         best = choices.recommended(self._root, next(iter(read_gpus().gpus), None))
-        self.app.call_from_thread(self._take_choice, best)
+        self.app.call_from_thread(self._take_choice, best, quietly)
 
-    def _take_choice(self, choice: Choice) -> None:
+    def _take_choice(self, choice: Choice, quietly: bool) -> None:
+        if quietly and not self._is_new:
+            return  # the user was faster
         self._choice = choice
         self._show_choice()
+        if quietly:
+            return
         names = {Kind.DIT: choice.dit, Kind.T5: choice.t5, Kind.CLIP: choice.clip}
         picked = [f"{TITLES[kind]} {name.value}" for kind, name in names.items() if name]
         self.notify(", ".join(picked), title="Recommended for this machine", timeout=3)

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input, TextArea
 
 from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.gpus import Gpu, GpuReading
 from lightx2v_tui.screens.dialogs import ErrorDialog
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.widgets.matrix import Matrix
@@ -129,6 +130,20 @@ async def test_tab_reaches_every_field(make_app: MakeApp) -> None:
         assert reached == {
             "matrix", "width", "height", "frames", "fps", "seed", "output", "prompt", "generate",
         }  # fmt: skip
+
+
+async def test_a_model_opens_on_what_its_gpu_computes(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = Gpu(0, "GPU-0", "NVIDIA GeForce RTX 4090", (8, 9), 24 << 30, 1 << 30)
+    monkeypatch.setattr("lightx2v_tui.gpus.read_gpus", lambda: GpuReading((ada,)))
+    app = make_app()
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "1 model in" in text_of(app), "the model")
+        await pilot.press("enter")
+        screen = await opened(pilot)
+        matrix = screen.query_one(Matrix)
+        await until(pilot, lambda: [row.picked for row in matrix.rows] == [1, 1, 0], "fp8")
 
 
 async def test_recommended_puts_the_choice_back(make_app: MakeApp) -> None:
