@@ -86,6 +86,15 @@ class Engine:
         """Keep features for the next run with the same `key`."""
         self._features[slot] = (key, features)
 
+    def held(self) -> tuple[int, int]:
+        """Bytes of the loaded networks: on the device, and in RAM."""
+        vram = ram = 0
+        for loaded in self._loaded.values():
+            nbytes = sum(parameter.nbytes for parameter in loaded.model.parameters())
+            vram += nbytes if loaded.device.type == "cuda" else 0
+            ram += nbytes if loaded.device.type == "cpu" else 0
+        return vram, ram
+
     def drop(self, slot: str) -> None:
         """Let the network of a slot go."""
         if self._loaded.pop(slot, None) is not None:

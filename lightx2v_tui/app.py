@@ -21,6 +21,7 @@ from lightx2v_tui.themes import load_themes
 if TYPE_CHECKING:  # what is only needed once there is something to launch
     from engine.spec.errors import EngineError
     from engine.spec.events import Event
+    from lightx2v_tui.forecast import Held
     from lightx2v_tui.jobs import Plan
     from lightx2v_tui.presets import Preset
     from lightx2v_tui.runs import RunFolder
@@ -84,6 +85,12 @@ class LightX2VApp(App[int]):
             self._session = Session(self._on_engine_event)
         return self._session
 
+    def _held(self) -> Held:
+        """What the engine holds already."""
+        from lightx2v_tui.forecast import Held
+
+        return self._session.held() if self._session is not None else Held()
+
     def _load_themes(self) -> None:
         themes, problems = load_themes(themes_dir())
         for theme in themes:
@@ -98,17 +105,14 @@ class LightX2VApp(App[int]):
     def _open_preset(self, make: Callable[[], Preset]) -> None:
         """Open the launch form on a preset that names its model."""
         from engine.spec.errors import EngineError
-        from lightx2v_tui.catalog import inspect_root
+        from lightx2v_tui.preset_root import model_of
         from lightx2v_tui.screens.launch import LaunchScreen
 
         try:
             preset = make()
-            root = inspect_root(preset.model_path) if preset.model_path else None
+            root = model_of(preset)
         except EngineError as error:
             self.show_error(error)
-            return
-        except OSError as error:
-            self.show_error(EngineError("The preset's model cannot be read", str(error)))
             return
         if root is None:
             why = str(preset.model_path or "the preset has no `model_path`")
@@ -117,13 +121,16 @@ class LightX2VApp(App[int]):
             )
             return
         self._remember(preset, own_folder=False)
-        self.push_screen(LaunchScreen(root, preset))
+        self.push_screen(LaunchScreen(root, preset, self._held))
 
     def on_model_chosen(self, message: ModelChosen) -> None:
         """Open the launch form on a model root, with the values last used for it."""
         from lightx2v_tui.screens.launch import LaunchScreen
 
-        self.push_screen(LaunchScreen(message.root, self._used.get(message.root.path.absolute())))
+        root = message.root
+        used = self._used.get(root.path.absolute())
+        same = used is not None and used.dit in root.dit_places  # several models share a folder
+        self.push_screen(LaunchScreen(root, used if same else None, self._held))
 
     def on_run_wanted(self, message: RunWanted) -> None:
         """Start a planned job and show it; a run under way is shown instead."""

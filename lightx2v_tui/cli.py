@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from engine.spec.errors import EngineError, JobError
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 from lightx2v_tui import __version__
+from lightx2v_tui.gpus import number_as_nvml
 
 if TYPE_CHECKING:
     # argparse's own type takes parameters only in its stubs
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
+    number_as_nvml()
     command = importlib.import_module(f"lightx2v_tui.commands.{args.module}")
     try:
         return int(command.execute(args))
@@ -123,9 +125,12 @@ def _add_preset(commands: Commands) -> None:
     make.add_argument("--vae", choices=("full", "tiny"))
     make.add_argument("--lora", action="append", default=[], metavar="F:STRENGTH")
     make.add_argument("-o", "--output", type=Path, metavar="FILE")
+    make.add_argument("--force", action="store_true", help="replace a FILE written by hand")
     check = _add(actions, "check", "preset_check", "say what a preset would use, key by key")
     check.add_argument("preset", metavar="FILE")
-    _add(actions, "list", "preset_list", "list saved presets")
+    check.add_argument("--json", action="store_true")
+    saved = _add(actions, "list", "preset_list", "list saved presets")
+    saved.add_argument("--json", action="store_true")
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

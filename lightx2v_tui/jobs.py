@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.spec.errors import CheckpointError, EngineError, JobError
+from engine.spec.estimate import Machine, fitting
 from engine.spec.image_size import image_size
 from engine.spec.job import (
     SIZE_STEP,
@@ -26,14 +27,17 @@ from engine.spec.job import (
     rounded_frames,
 )
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
-from lightx2v_tui import choices
-from lightx2v_tui.catalog import TITLES, TOKENIZER, Component, Kind, ModelRoot, component_at
-from lightx2v_tui.catalog import inspect_root as inspect
+from lightx2v_tui import choices, runnable
+from lightx2v_tui.catalog import TITLES, TOKENIZER, Component, Kind, component_at
 from lightx2v_tui.choices import Choice
 from lightx2v_tui.gpus import Gpu
+from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import Preset, to_json
 
 T = TypeVar("T")
+#: What a preset may say of where networks stay.
+OFFLOADS = ("cpu_offload", "t5_cpu_offload", "clip_cpu_offload", "vae_cpu_offload",
+            "unload_modules")  # fmt: skip
 #: LightX2V's attention operators, by what their names begin with: the module, and our name.
 ATTENTION = {"flash_attn": ("flash_attn", "flash"), "sage_attn": ("sageattention", "sage")}
 
@@ -90,8 +94,17 @@ class _Parts:
     vae_encoder: Component | None
 
 
-def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None) -> Plan:
+def plan(
+    preset: Preset,
+    options: Options,
+    output: Path,
+    gpu: Gpu | None = None,
+    machine: Machine | None = None,
+) -> Plan:
     """Find every file and check every number.
+
+    Where the preset says nothing of offload and the machine is known, the least that fits is
+    chosen.
 
     Raises:
         JobError: the preset asks for something that cannot be.
@@ -103,12 +116,9 @@ def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None)
     if dit.architecture is None:
         raise _broken(Kind.DIT, dit)
     full = replace(full, architecture=dit.architecture, task=dit.architecture.task)
-    if full.task not in choices.STEPS:
-        raise JobError(
-            f"{full.task} models do not run yet",
-            "this engine makes text-to-video and image-to-video with Wan 2.1 so far",
-            "Choose a T2V or I2V model.",
-        )
+    family = "wan2.2" if dit.expert else dit.architecture.family
+    if reason := runnable.reason_not_computed(family, dit.architecture.task):
+        raise JobError("This model does not run yet", reason, "Choose a Wan 2.1 T2V or I2V model.")
     parts = _parts(full, dit)
     notes = list(full.notes)
     full = _with_size(_with_frames(full, notes), notes)
@@ -121,7 +131,10 @@ def plan(preset: Preset, options: Options, output: Path, gpu: Gpu | None = None)
         tokenizer=_tokenizer(full, parts.t5),
         output=output,
     )
-    return Plan(_job(full, options, parts, attention), full, tuple(notes))
+    job = _job(full, options, parts, attention)
+    if machine is not None and all(getattr(full, name) is None for name in OFFLOADS):
+        job = replace(job, placings=fitting(job, machine))
+    return Plan(job, full, tuple(notes))
 
 
 def check_place(output: Path) -> None:
@@ -199,7 +212,7 @@ def _schedule(full: Preset) -> Schedule:
     distilled = full.model_cls is not None and "distill" in full.model_cls
     if full.sampler is None and (distilled or full.timesteps is not None):
         return StepDistill(_or(full.timesteps, choices.DISTILLED_STEPS), shift)
-    steps = _or(full.infer_steps, choices.STEPS.get(full.task or "", 50))
+    steps = _or(full.infer_steps, runnable.STEPS.get(full.task or "", 50))
     samplers: dict[str, type[UniPC] | type[Euler]] = {"unipc": UniPC, "euler": Euler}
     name = _or(full.sampler, "unipc")
     if name not in samplers:
@@ -282,7 +295,7 @@ def _or(value: T | None, default: T) -> T:
 
 def _completed(preset: Preset, gpu: Gpu | None) -> Preset:
     """Fill what a preset leaves open from its model root, where it names one."""
-    root = _root(preset.model_path) if preset.model_path else None
+    root = model_at(preset.model_path, preset.dit) if preset.model_path else None
     if root is None:
         return preset
     best = choices.recommended(root, gpu)
@@ -303,28 +316,6 @@ def _completed(preset: Preset, gpu: Gpu | None) -> Preset:
     for kind in ("dit", "t5", "clip"):  # a file that is named decides its own precision
         said.setdefault(f"{kind}_precision", None if kind in said else getattr(choice, kind))
     return replace(found, **said)
-
-
-def on_model(preset: Preset, model: Path) -> Preset:
-    """Move a preset to another model root: paths into its old root are looked up anew."""
-    old = preset.model_path
-    moved = {
-        name: None
-        for name in ("dit", "t5", "clip", "tokenizer", "vae", "tiny_vae")
-        if old and (path := getattr(preset, name)) and path.is_relative_to(old)
-    }
-    return replace(preset, model_path=model.absolute(), **moved)  # type: ignore[arg-type]
-
-
-def _root(path: Path) -> ModelRoot | None:
-    try:
-        return inspect(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"The model folder {path.name} cannot be read",
-            f"{path}: {error.strerror}",
-            "Give the model's root folder with --model.",
-        ) from error
 
 
 def _component(

@@ -6,7 +6,9 @@ newest last: it wins when they disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,15 @@ from lightx2v_tui.paths import expanded
 OWN = "lightx2v_tui"
 
 
+def plain(value: object) -> object:
+    """The JSON of a field's value."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Lora):
+        return {"path": str(value.path), "strength": value.strength}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class ValueKind:
     """A kind of JSON value; `convert` gives None where a value is not of it."""
@@ -23,11 +34,49 @@ class ValueKind:
     expected: str
     convert: Callable[[object], object]
 
+    def write(self, value: object, before: object) -> object:
+        """The JSON of `value`: as it stood `before`, where that says the same."""
+        same = before is not None and self.convert(before) == value
+        return before if same else plain(value)
+
+
+@dataclass(frozen=True)
+class PathKind(ValueKind):
+    """A path is written in full: LightX2V knows no `~`."""
+
+    def write(self, value: object, before: object) -> object:  # noqa: ARG002 - as the others
+        """The JSON of a path."""
+        return plain(value)
+
+
+@dataclass(frozen=True)
+class LoraKind(ValueKind):
+    """A LoRA keeps what else its entry says, such as the `name` of an expert."""
+
+    def write(self, value: object, before: object) -> object:
+        """The JSON of LoRAs, each in the words it had."""
+        assert isinstance(value, tuple)
+        entries = list(before) if isinstance(before, list) else []
+        written = []
+        for lora in value:
+            entry = next((entry for entry in entries if _lora(entry) == lora), None)
+            if entry is None:
+                written.append(plain(lora))
+            else:
+                entries.remove(entry)
+                written.append({**entry, "path": str(lora.path)})
+        return written
+
 
 def _path(value: object) -> Path | None:
-    usable = isinstance(value, str) and value.strip() and "\0" not in value
-    path = expanded(Path(str(value))) if usable else None
-    return None if path is not None and str(path).startswith("~") else path  # nobody's home
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return None
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:  # half a character, which no file name holds
+        return None
+    path = expanded(Path(value))
+    return None if str(path).startswith("~") else path  # nobody's home
 
 
 def _integer(value: object) -> int | None:
@@ -48,7 +97,10 @@ def _integers(value: object) -> tuple[int, ...] | None:
 
 def _guidance(value: object) -> float | None:
     """A number, or the [high, low] pair of two-expert models, of which the first counts here."""
-    return _number(value[0] if isinstance(value, list) and value else value)
+    if not isinstance(value, list):
+        return _number(value)
+    numbers = [_number(item) for item in value]
+    return numbers[0] if len(numbers) == 2 and None not in numbers else None
 
 
 def _loras(value: object) -> tuple[Lora, ...] | None:
@@ -66,12 +118,12 @@ def _lora(item: object) -> Lora | None:
 
 
 TEXT = ValueKind("a text", lambda value: value if isinstance(value, str) else None)
-PATH = ValueKind("a path", _path)
+PATH = PathKind("a path", _path)
 FLAG = ValueKind("true or false", lambda value: value if isinstance(value, bool) else None)
 INTEGER = ValueKind("a whole number", _integer)
 INTEGERS = ValueKind("a list of whole numbers", _integers)
 NUMBER = ValueKind("a number", _number)
-LORAS = ValueKind('a list of {"path": …, "strength": …}', _loras)
+LORAS = LoraKind('a list of {"path": …, "strength": …}', _loras)
 GUIDANCE = ValueKind("a number or a pair of numbers", _guidance)
 
 
@@ -126,6 +178,7 @@ KEYS = {
     "self_attn_1_type": Key("attention", TEXT),
 }
 MM_TYPE = Key("mm_type", TEXT)  # the guide's `mm_config.mm_type`
+MM_KEYS = ("mm_type", "weight_auto_quant")
 OWN_KEYS = {
     "prompt": Key("prompt", TEXT),
     "negative_prompt": Key("negative_prompt", TEXT),
@@ -141,20 +194,40 @@ SPELLINGS = {
     for name, key in KEYS.items()
     if sum(same == key for same in KEYS.values()) > 1
 }
+#: What LightX2V reads of a DiT's sizes, as this app writes it.
+ARCHITECTURE = (
+    "dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "eps",
+    "text_len", "patch_size", "vae_stride", "num_channels_latents",
+)  # fmt: skip
 #: Keys of LightX2V that this app passes on without reading them.
 PASSED_ON = frozenset({
+    *ARCHITECTURE, "clip_attn_type", "downsample_factor", "dummy_model", "layer_norm_type",
+    "lightvae_encoder_vae_pth", "lightvae_pruning_rate", "modulate_type",
+    "residual_diff_threshold", "rms_norm_type", "rope_type", "changing_resolution_steps",
+    "vae_weight_dtype",
     "_class_name", "adapter_model_path", "attention_type", "boundary", "boundary_step_index",
     "changing_resolution", "clean_cuda_cache", "coefficients", "config_json",
-    "cross_attn_1_type", "cross_attn_2_type", "dim", "eps", "feature_caching",
-    "ffn_dim", "freq_dim", "high_noise_original_ckpt", "high_noise_quantized_ckpt", "image_path",
-    "in_dim", "lazy_load", "lora_dynamic_apply", "low_noise_original_ckpt",
+    "cross_attn_1_type", "cross_attn_2_type", "feature_caching",
+    "high_noise_original_ckpt", "high_noise_quantized_ckpt", "image_path",
+    "lazy_load", "lora_dynamic_apply", "low_noise_original_ckpt",
     "low_noise_quantized_ckpt", "magcache_thresh", "model_size", "model_type",
-    "negative_prompt", "num_channels_latents", "num_disk_workers", "num_heads", "num_layers",
-    "offload_granularity", "offload_ratio", "out_dim", "parallel", "prompt", "resize_mode",
+    "negative_prompt", "num_disk_workers",
+    "offload_granularity", "offload_ratio", "parallel", "prompt", "resize_mode",
     "resolution", "resolution_rate", "rope_chunk", "rope_chunk_size", "rotary_chunk",
     "rotary_chunk_size", "save_result_path", "scheduler_type", "seed",
     "t5_lazy_load", "t5_offload_granularity", "target_fps", "teacache_thresh",
-    "text_dim", "text_len", "use_31_block", "use_compile", "use_image_encoder",
+    "text_dim", "use_31_block", "use_compile", "use_image_encoder",
     "use_lightvae", "use_ret_steps", "vae_dtype", "vae_name",
     "vae_type", "video_frame_interpolation", "video_super_resolution", "weight_auto_quant",
 })  # fmt: skip
+
+
+def passed_on(key: str) -> bool:
+    """True for keys that LightX2V reads and this app does not."""
+    return key in PASSED_ON or key.startswith("magcache_") or key.endswith("_setting")
+
+
+def nearest(key: str, known: Iterable[str] = (*KEYS, *sorted(PASSED_ON), "mm_config", OWN)) -> str:
+    """The known key that a mistyped one is most like; empty where it is like none."""
+    near = difflib.get_close_matches(key.lower()[:80], known, n=1)
+    return near[0] if near else ""

@@ -7,76 +7,37 @@ of October 2025 and of today both accept. The app's own values stand under `ligh
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.spec.architecture import DitArchitecture
-from engine.spec.errors import JobError
-from engine.spec.job import Lora
-from engine.spec.precision import Precision
-from lightx2v_tui import jsonc, store
-from lightx2v_tui.preset_keys import KEYS, MM_TYPE, OWN, OWN_KEYS, PASSED_ON, SPELLINGS, Key
+from lightx2v_tui import jsonc
+from lightx2v_tui.preset_json import dumps, save, to_json
+from lightx2v_tui.preset_keys import (
+    KEYS,
+    MM_KEYS,
+    MM_TYPE,
+    OWN,
+    OWN_KEYS,
+    SPELLINGS,
+    Key,
+    ValueKind,
+    nearest,
+    passed_on,
+)
+from lightx2v_tui.preset_model import Preset, PresetError, with_values
+from lightx2v_tui.preset_networks import NETWORKS, WrongValue, precision_of, read_network
+
+__all__ = [
+    "Preset", "PresetError", "dumps", "is_own", "parse", "read", "read_text", "save", "to_json",
+    "with_values",
+]  # fmt: skip
 
 MAX_PRESET_BYTES = 4_000_000
-MAX_HINTS = 20  # unknown keys that are named one by one
-
-
-class PresetError(JobError):
-    """A preset cannot be used; `what` names file and line."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says; None where it says nothing."""
-
-    model_cls: str | None = None
-    task: str | None = None
-    model_path: Path | None = None
-    dit: Path | None = None
-    dit_precision: Precision | None = None
-    t5: Path | None = None
-    t5_precision: Precision | None = None
-    tokenizer: Path | None = None
-    clip: Path | None = None
-    clip_precision: Precision | None = None
-    vae: Path | None = None
-    tiny_vae: Path | None = None
-    use_tiny_vae: bool | None = None
-    infer_steps: int | None = None
-    timesteps: tuple[int, ...] | None = None
-    shift: float | None = None
-    enable_cfg: bool | None = None
-    guidance_scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: int | None = None
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    seed: int | None = None
-    output: Path | None = None
-    image: Path | None = None
-    sampler: str | None = None
-    batched_guidance: bool | None = None
-    loras: tuple[Lora, ...] | None = None
-    cpu_offload: bool | None = None
-    t5_cpu_offload: bool | None = None
-    clip_cpu_offload: bool | None = None
-    vae_cpu_offload: bool | None = None
-    unload_modules: bool | None = None
-    use_tiling_vae: bool | None = None
-    tiny_vae_denormalized: bool | None = None
-    attention: str | None = None
-    architecture: DitArchitecture | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
-    own_extra: Mapping[str, object] = field(default_factory=dict)
-    mm_extra: Mapping[str, object] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+MAX_HINTS = 20  # notes of one sort that are said one by one
 
 
 def read(path: Path, assignments: tuple[str, ...] = ()) -> Preset:
@@ -85,41 +46,73 @@ def read(path: Path, assignments: tuple[str, ...] = ()) -> Preset:
     Raises:
         PresetError: the file cannot be read, is not JSON, or a key has a value of a wrong kind.
     """
+    return parse(read_text(path), str(path), assignments)
+
+
+def read_text(path: Path) -> str:
+    """The text of a preset file.
+
+    Raises:
+        PresetError: the file cannot be read, is too large, or is not UTF-8.
+    """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_PRESET_BYTES + 1).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = _content(path)
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path no file can have
         why = getattr(error, "strerror", None) or str(error)
         raise PresetError(
             f"The preset {path.name} cannot be read", f"{path}: {why}", "Check the path."
         ) from error
-    if len(text) > MAX_PRESET_BYTES:
+    if len(content) > MAX_PRESET_BYTES:
         raise PresetError(
             f"The preset {path.name} is too large",
             f"{path}: more than {MAX_PRESET_BYTES // 1_000_000} MB",
             "Give a LightX2V config file.",
         )
-    return parse(text, str(path), assignments)
+    return text
+
+
+def is_own(path: Path) -> bool:
+    """True where the file is as this app writes it, so that replacing it loses no one's words."""
+    try:
+        text = _content(path).decode() if path.is_file() else ""
+        return text == dumps(parse(text, str(path)))
+    except (OSError, ValueError, PresetError):
+        return False
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_PRESET_BYTES + 1)
 
 
 def parse(text: str, source: str, assignments: tuple[str, ...] = ()) -> Preset:
     """Parse the text of a preset; `source` is how errors call it."""
+    raw = _object(text, source)
+    for assignment in assignments:
+        _assign(raw, assignment)
+    assigned = frozenset(assignment.partition("=")[0].strip() for assignment in assignments)
+    place = Source(source, text, assigned)
+    try:
+        return _typed(raw, place)
+    except WrongValue as error:
+        raise _wrong(place, error) from None
+
+
+def _object(text: str, source: str) -> dict[str, Any]:
     try:
         raw = jsonc.loads(text)
     except jsonc.JsonError as error:
-        raise PresetError(
-            f"{source}, line {error.line}: this is not JSON",
-            str(error),
-            "Comments and trailing commas are fine; quotes, colons and brackets must match.",
-        ) from None
+        what = f"`{error.key}` has a wrong value" if error.key else "this is not JSON"
+        fix = "Comments and trailing commas are fine; quotes, colons and brackets must match."
+        if error.key:
+            fix = f"Give `{error.key}` a finite number, or remove it."
+        raise PresetError(f"{source}, line {error.line}: {what}", str(error), fix) from None
     if not isinstance(raw, dict):
         raise PresetError(
             f"{source}: a preset is a JSON object", f"it holds a {_name(raw)}", "Start it with {."
         )
-    for assignment in assignments:
-        _assign(raw, assignment)
-    assigned = frozenset(assignment.partition("=")[0].strip() for assignment in assignments)
-    return _typed(raw, Source(source, text, assigned))
+    return raw
 
 
 @dataclass(frozen=True)
@@ -131,21 +124,20 @@ class Source:
     assigned: frozenset[str] = frozenset()
 
     @cached_property
-    def _blanked(self) -> str:
-        return jsonc.blank(self.text)
+    def layout(self) -> jsonc.Layout:
+        """The lines of the keys."""
+        return jsonc.layout(self.text)
 
     def at(self, *path: str) -> str:
         """Name the place of a key: the file, and the line where it is known."""
         for key in (".".join(path), path[-1]):
             if key in self.assigned:
                 return f"--set {key}"
-        line = jsonc.line_in(self._blanked, *path)
+        return self.at_line(self.layout.lines.get(path, 0))
+
+    def at_line(self, line: int) -> str:
+        """Name a line of the file; 0 is the file as a whole."""
         return f"{self.name}, line {line}" if line else self.name
-
-
-def save(preset: Preset, path: Path) -> None:
-    """Write a preset in one step, readable by LightX2V."""
-    store.write_json(path, to_json(preset))
 
 
 def _assign(raw: dict[str, Any], assignment: str) -> None:
@@ -155,12 +147,14 @@ def _assign(raw: dict[str, Any], assignment: str) -> None:
             f"--set {assignment} cannot be read", "it needs the form KEY=VALUE", "e.g. --set fps=24"
         )
     try:
-        parsed: object = json.loads(value)
-    except ValueError:
+        parsed: object = jsonc.strict(value)
+    except jsonc.JsonError:
         parsed = value
     path = tuple(key.strip().split("."))
     if path[0] in OWN_KEYS and len(path) == 1:
         path = (OWN, *path)
+    if len(path) > jsonc.MAX_DEPTH // 2:
+        raise PresetError(f"--set {assignment[:40]}…", "too many dots", "Set a key of the preset.")
     *parents, leaf = path
     table = raw
     for parent in parents:
@@ -186,198 +180,121 @@ def _forget_other_spellings(raw: dict[str, Any], path: tuple[str, ...]) -> None:
 
 
 def _typed(raw: Mapping[str, Any], source: Source) -> Preset:
-    own, config = _table(raw, OWN, source), _table(raw, "mm_config", source)
-    values: dict[str, Any] = {}
-    for name, key in KEYS.items():
-        if raw.get(name) is not None:
-            values[key.field] = _convert(raw[name], key, source, name)
-    for name, key in OWN_KEYS.items():
-        if own.get(name) is not None:
-            values[key.field] = _convert(own[name], key, source, OWN, name)
-    if config.get("mm_type") is not None:
-        values["mm_type"] = _convert(config["mm_type"], MM_TYPE, source, "mm_config", "mm_type")
-    values["dit_precision"] = _dit_precision(values, source)
-    for kind in ("t5", "clip"):
-        values[f"{kind}_precision"] = _encoder_precision(kind, values, source)
-    for kind in ("dit", "t5", "clip"):
-        _pick_path(kind, values)
-    known = {*KEYS, OWN, "mm_config", "patch_size", "vae_stride"}
+    own, config = _table(raw, OWN), _table(raw, "mm_config")
+    said = {name: _convert(raw, key, name) for name, key in KEYS.items() if name in raw}
+    said["mm_type"] = _convert(config, MM_TYPE, "mm_config", "mm_type")
+    said = {name: value for name, value in said.items() if value is not None}
+    values = {KEYS[name].field: said[name] for name in KEYS if name in said}
+    values |= {key.field: _convert(own, key, OWN, name) for name, key in OWN_KEYS.items()}
+    for kind in NETWORKS:
+        network = read_network(kind, said)
+        values |= {kind: network.path, f"{kind}_precision": network.precision}
+    known = {*KEYS, OWN, "mm_config"}
     extra = {key: value for key, value in raw.items() if key not in known}
-    names = Preset.__dataclass_fields__
+    own_extra = {key: value for key, value in own.items() if key not in OWN_KEYS}
+    fields = Preset.__dataclass_fields__
     return Preset(
-        **{key: value for key, value in values.items() if key in names},
+        **{key: value for key, value in values.items() if key in fields},
         extra=extra,
-        own_extra={key: value for key, value in own.items() if key not in OWN_KEYS},
+        own_extra=own_extra,
         mm_extra={key: value for key, value in config.items() if key != "mm_type"},
-        notes=tuple(_notes(raw, values, extra, source)),
+        notes=tuple(_notes(raw, said, source)),
+        words=_words(raw, said),
     )
 
 
-def _table(raw: Mapping[str, Any], name: str, source: Source) -> dict[str, Any]:
+def _words(raw: Mapping[str, object], said: Mapping[str, object]) -> dict[str, object]:
+    """What the file says of known keys, as it says it; its paths in full."""
+    return {
+        name: value if isinstance(value, (Path, str)) else raw.get(name, value)
+        for name, value in said.items()
+    }
+
+
+def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     table = raw.get(name)
     if table is None:
         return {}
     if not isinstance(table, dict):
-        raise _wrong(source, "an object", table, name)
+        raise WrongValue((name,), "an object", table)
     return table
 
 
-def _convert(value: object, key: Key, source: Source, *path: str) -> object:
-    converted = key.kind.convert(value)
-    if converted is None:
-        raise _wrong(source, key.kind.expected, value, *path)
+def _convert(table: Mapping[str, object], key: Key, *path: str) -> Any:  # noqa: ANN401 - any field's
+    value = table.get(path[-1])
+    converted = None if value is None else key.kind.convert(value)
+    if converted is None and value is not None:
+        raise WrongValue(path, key.kind.expected, value)
     return converted
 
 
-def _wrong(source: Source, expected: str, got: object, *path: str) -> PresetError:
-    shown = json.dumps(got, ensure_ascii=False, default=str)[:80]
+def _wrong(source: Source, error: WrongValue) -> PresetError:
+    path, name = error.path, error.path[-1]
+    shown = json.dumps(error.got, ensure_ascii=False, default=str)[:80]
+    kinds = {name: key.kind for name, key in (KEYS if len(path) == 1 else OWN_KEYS).items()}
+    meant = _meant(error.got, kinds.get(name))
+    fix = f"Write `{name}` as {meant}." if meant else f"Correct `{name}`, or remove it"
     return PresetError(
-        f"{source.at(*path)}: `{path[-1]}` has a wrong value",
-        f"expected {expected}, got {shown}",
-        f"Correct `{path[-1]}`, or remove it to use the default.",
+        f"{source.at(*path)}: `{name}` has a wrong value",
+        f"expected {error.expected}, got {shown}",
+        fix if meant else f"{fix} to use the default.",
     )
 
 
-def _dit_precision(values: Mapping[str, Any], source: Source) -> Precision | None:
-    """`dit_quantized` decides; else the scheme, else the guide's `mm_type`, else the paths."""
-    if values.get("dit_quantized") is False:
-        return Precision.BF16
-    for name, path in (("dit_scheme", ("dit_quant_scheme",)),
-                       ("mm_type", ("mm_config", "mm_type"))):  # fmt: skip
-        if name in values:
-            found = _scheme_precision(values[name])
-            if found is None:
-                raise _wrong(source, "an fp8 or int8 scheme, or Default", values[name], *path)
-            return found
-    original_only = "dit_original" in values and "dit_quantized_path" not in values
-    return Precision.BF16 if original_only else None
+def _meant(got: object, kind: ValueKind | None) -> str:
+    """The value that somebody meant who wrote `"true"` for true, or 4.0 for 4."""
+    guess: object = None
+    if isinstance(got, str):
+        try:
+            guess = jsonc.strict(got.strip().lower())
+        except jsonc.JsonError:
+            return ""
+    elif isinstance(got, float) and got.is_integer():
+        guess = int(got)
+    elif type(got) is int and got in (0, 1):
+        guess = bool(got)
+    fits = kind is not None and guess is not None and kind.convert(guess) is not None
+    return json.dumps(guess) if fits else ""
 
 
-def _encoder_precision(kind: str, values: Mapping[str, Any], source: Source) -> Precision | None:
-    quantized = values.get(f"{kind}_quantized")
-    if quantized is None:
-        return Precision.BF16 if f"{kind}_original" in values else None
-    if not quantized:
-        return Precision.BF16
-    found = _scheme_precision(values.get(f"{kind}_scheme", ""))
-    if found in (None, Precision.BF16):
-        got = values.get(f"{kind}_scheme")
-        raise _wrong(source, '"fp8" or "int8"', got, f"{kind}_quant_scheme")
-    return found
-
-
-def _scheme_precision(scheme: str) -> Precision | None:
-    text = scheme.lower()
-    if text.startswith("default"):
-        return Precision.BF16
-    return next((p for p in (Precision.FP8, Precision.INT8) if p.value in text), None)
-
-
-def _pick_path(kind: str, values: dict[str, Any]) -> None:
-    """Of the original and the quantized path, keep the one the precision asks for."""
-    precision = values.get(f"{kind}_precision")
-    original = values.pop(f"{kind}_original", None)
-    quantized = values.pop(f"{kind}_quantized_path", None)
-    values[kind] = original if precision is Precision.BF16 else quantized or (
-        original if precision is None else None)  # fmt: skip
-
-
-def _notes(
-    raw: Mapping[str, Any], values: Mapping[str, Any], extra: Mapping[str, object], source: Source
-) -> list[str]:
-    notes = []
+def _notes(raw: Mapping[str, Any], said: Mapping[str, Any], source: Source) -> Iterator[str]:
+    duplicates = source.layout.duplicates
+    for twice in duplicates[:MAX_HINTS]:
+        place = source.at_line(twice.line)
+        yield f"{place}: `{twice.key}` stands on line {twice.first} too; the last one is used"
     for name, spellings in SPELLINGS.items():
         for other in spellings:
-            if name in raw and other in raw and raw[name] != raw[other] and name < other:
+            if name in said and other in said and said[name] != said[other] and name < other:
                 newest = next(key for key in reversed(KEYS) if key in (name, other))
-                notes.append(f"{source.at(name)}: `{name}` and `{other}` disagree; "
-                             f"`{newest}` is used")  # fmt: skip
-    schemes = [values[name] for name in ("dit_scheme", "mm_type") if name in values]
-    if len({_scheme_precision(scheme) for scheme in schemes}) > 1:
+                yield f"{source.at(name)}: `{name}` and `{other}` disagree; `{newest}` is used"
+    schemes = [said[name] for name in ("dit_quant_scheme", "mm_type") if name in said]
+    if len({precision_of(scheme) for scheme in schemes}) > 1:
         place = source.at("mm_config", "mm_type")
-        notes.append(f"{place}: `mm_type` and `dit_quant_scheme` disagree; the second is used")
-    unknown = [key for key in extra if key not in PASSED_ON]
-    for key in unknown[:MAX_HINTS]:
-        near = difflib.get_close_matches(key, [*KEYS, *PASSED_ON], n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        notes.append(f"{source.at(key)}: `{key}` is not known and is kept{hint}")
-    if len(unknown) > MAX_HINTS:
-        notes.append(f"{source.name}: {len(unknown) - MAX_HINTS} more keys are not known and kept")
-    return notes
+        yield f"{place}: `mm_type` and `dit_quant_scheme` disagree; the second is used"
+    yield from _unknown_keys(raw, source)
+
+
+def _unknown_keys(raw: Mapping[str, Any], source: Source) -> Iterator[str]:
+    known = {*KEYS, OWN, "mm_config"}
+    paths: list[tuple[str, ...]]
+    paths = [(key,) for key in raw if key not in known and (key in OWN_KEYS or not passed_on(key))]
+    for table, keys in ((OWN, tuple(OWN_KEYS)), ("mm_config", MM_KEYS)):
+        paths += [(table, key) for key in _table(raw, table) if key not in keys]
+    for path in paths[:MAX_HINTS]:
+        yield f"{source.at(*path)}: {_unknown(path)}"
+    if len(paths) > MAX_HINTS:
+        yield f"{source.name}: {len(paths) - MAX_HINTS} more keys are not known and kept"
+
+
+def _unknown(path: tuple[str, ...]) -> str:
+    *table, key = path
+    if key in OWN_KEYS:
+        return f"`{key}` is kept and not used; it belongs under `{OWN}`"
+    near = nearest(key)
+    if table:
+        near = nearest(key, OWN_KEYS if table == [OWN] else MM_KEYS)
+    return f"`{key}` is not known and is kept" + (f"; did you mean `{near}`?" if near else "")
 
 
 def _name(value: object) -> str:
     return {list: "list", str: "string", type(None): "null"}.get(type(value), "number or boolean")
-
-
-def to_json(preset: Preset) -> dict[str, object]:
-    """The preset as a LightX2V config: both spellings of renamed keys, unknown keys kept."""
-    table: dict[str, object] = dict(preset.extra)
-    for name, key in KEYS.items():
-        value = getattr(preset, key.field, None)
-        if value is not None:
-            table[name] = _plain(value)
-    table |= _dit_keys(preset) | _encoder_keys("t5", preset.t5, preset.t5_precision)
-    table |= _encoder_keys("clip", preset.clip, preset.clip_precision)
-    if preset.architecture is not None:
-        table |= _architecture_keys(preset.architecture)
-    own = {
-        name: _plain(value)
-        for name, key in OWN_KEYS.items()
-        if (value := getattr(preset, key.field, None)) is not None
-    }
-    return {**table, OWN: {**preset.own_extra, **own}}
-
-
-def _dit_keys(preset: Preset) -> dict[str, object]:
-    precision, path = preset.dit_precision, preset.dit
-    kept = dict(preset.mm_extra)
-    if precision is None:
-        keys: dict[str, object] = {"mm_config": kept} if kept else {}
-        return keys | ({"dit_quantized_ckpt": str(path)} if path else {})
-    if not precision.quantized:
-        keys = {"dit_quantized": False, "mm_config": {**kept, "mm_type": "Default"}}
-        return keys | ({"dit_original_ckpt": str(path)} if path else {})
-    name = precision.value
-    mm_type = f"W-{name}-channel-sym-A-{name}-channel-sym-dynamic-Vllm"
-    keys = {
-        "dit_quantized": True,
-        "dit_quant_scheme": f"{name}-vllm",
-        "mm_config": {**kept, "mm_type": mm_type},
-    }
-    return keys | ({"dit_quantized_ckpt": str(path)} if path else {})
-
-
-def _encoder_keys(kind: str, path: Path | None, precision: Precision | None) -> dict[str, object]:
-    if precision is None:  # the key that says nothing about the precision when it is read
-        return {f"{kind}_quantized_ckpt": str(path)} if path else {}
-    keys: dict[str, object] = {f"{kind}_quantized": precision.quantized}
-    if precision.quantized:
-        keys[f"{kind}_quant_scheme"] = precision.value
-    if path is not None:
-        keys[f"{kind}_{'quantized' if precision.quantized else 'original'}_ckpt"] = str(path)
-    return keys
-
-
-def _architecture_keys(arch: DitArchitecture) -> dict[str, object]:
-    return {
-        "dim": arch.dim, "ffn_dim": arch.ffn_dim, "freq_dim": arch.freq_dim,
-        "in_dim": arch.in_dim, "out_dim": arch.out_dim, "num_heads": arch.num_heads,
-        "num_layers": arch.num_layers, "eps": arch.eps, "text_len": arch.text_len,
-        "patch_size": list(arch.patch_size), "vae_stride": [4, 8, 8],
-        "num_channels_latents": arch.out_dim,
-    }  # fmt: skip
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Lora):
-        return {"path": str(value.path), "strength": value.strength}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def with_values(preset: Preset, **values: object) -> Preset:
-    """Replace the fields whose value is not None."""
-    given = {name: value for name, value in values.items() if value is not None}
-    return replace(preset, **given)  # type: ignore[arg-type] # checked by the dataclass's callers

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from engine.spec.errors import EngineError
 from engine.spec.events import TERMINAL, Event, Failed, StageStarted
 from engine.spec.job import Job
+from lightx2v_tui.forecast import Held
 from lightx2v_tui.output import redirected
 from lightx2v_tui.runs import RunFolder, RunRecord
 
@@ -71,6 +72,10 @@ class Session:
         if self._engine is not None:
             self._engine.unload()
         return True
+
+    def held(self) -> Held:
+        """Bytes that the engine's networks hold; nothing while a job changes that."""
+        return Held(*self._engine.held()) if self._engine is not None and not self.busy else Held()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the job to end; False where it has not within `seconds`."""

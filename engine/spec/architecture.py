@@ -7,7 +7,6 @@ the same code. Shapes are given by Wan's tensor names.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,15 @@ Config = Mapping[str, object]
 PUBLISHED_HEAD_DIM = 128  # every published Wan DiT; a `config.json` may say otherwise
 CLIP_HEAD_DIM = 80  # ViT-H: 1280 wide, 16 heads
 LATENT_CHANNELS = 16
+WAN22_CHANNELS = 48  # of the VAE that only TI2V-5B has
+#: Tensors of networks that were made from Wan's, and what LightX2V calls their task.
+RELATIVES = {
+    "vace_blocks": "vace", "vace_patch_embedding": "vace", "face_adapter": "animate",
+    "motion_encoder": "animate", "casual_audio_encoder": "s2v", "audio_injector": "s2v",
+    "control_adapter": "camera", "ref_conv": "control", "audio_proj": "s2v",
+}  # fmt: skip
+#: What the published sizes are called, by width and blocks.
+SIZES = {(5120, 40): "14B", (1536, 30): "1.3B", (3072, 30): "5B"}
 SPATIAL_STRIDE = 8
 TEMPORAL_STRIDE = 4
 
@@ -40,6 +48,7 @@ class DitArchitecture:
     text_len: int = 512
     patch_size: tuple[int, int, int] = (1, 2, 2)
     eps: float = 1e-6
+    relative: str = ""  # the task of a network made from Wan's, e.g. "vace"
 
     @property
     def first_last_frame(self) -> bool:
@@ -48,10 +57,29 @@ class DitArchitecture:
 
     @property
     def task(self) -> str:
-        """LightX2V's name of what the checkpoint makes: t2v, i2v or flf2v."""
+        """LightX2V's name of what the checkpoint makes: t2v, i2v, flf2v, ti2v, vace, …"""
+        if self.relative:
+            return self.relative
         if self.first_last_frame:
             return "flf2v"
+        if self.out_dim == WAN22_CHANNELS:
+            return "ti2v"
         return "t2v" if self.in_dim == self.out_dim else "i2v"
+
+    @property
+    def family(self) -> str:
+        """`wan2.2` where the shapes say so; its text-to-video experts are shaped like Wan 2.1."""
+        image_without_clip = self.task == "i2v" and self.image_dim is None
+        return "wan2.2" if image_without_clip or self.task == "ti2v" else "wan2.1"
+
+    @property
+    def size(self) -> str:
+        """What people call the size: 14B, 1.3B, or the parameters of the blocks, counted."""
+        per_block = 8 * self.dim**2 + 2 * self.dim * self.ffn_dim
+        per_block += 2 * self.dim**2 if self.image_dim is not None else 0
+        count = per_block * self.num_layers
+        counted = f"{count / 1e9:.1f}B" if count >= 1e8 else f"{count / 1e6:.1f}M"
+        return SIZES.get((self.dim, self.num_layers), counted)
 
     @classmethod
     def from_shapes(cls, shapes: Shapes, config: Config) -> DitArchitecture:
@@ -62,7 +90,7 @@ class DitArchitecture:
         """
         dim, in_dim, *patch = _shape(shapes, "patch_embedding.weight", rank=5)
         head = _shape(shapes, "head.head.weight", rank=2)[0]
-        num_layers = _count(shapes, r"blocks\.(\d+)\.")
+        num_layers = _count(shapes, "blocks.")
         heads = _integer(config, "num_heads", max(1, dim // PUBLISHED_HEAD_DIM))
         if dim % heads or (dim // heads) % 2:
             raise CheckpointError(
@@ -70,6 +98,7 @@ class DitArchitecture:
                 f"its width is {dim}, which {heads} heads do not divide evenly",
                 "Set `num_heads` in the config.json beside the weights.",
             )
+        tops = {name.partition(".")[0] for name in shapes if not name.startswith("blocks.")}
         image_dim, image_tokens = None, 0
         if "img_emb.proj.1.weight" in shapes:
             image_dim = _shape(shapes, "img_emb.proj.1.weight", rank=2)[1]
@@ -89,6 +118,7 @@ class DitArchitecture:
             text_len=_integer(config, "text_len", 512),
             patch_size=(patch[0], patch[1], patch[2]),
             eps=_number(config, "eps", 1e-6),
+            relative=next((RELATIVES[top] for top in sorted(tops) if top in RELATIVES), ""),
         )
 
 
@@ -115,7 +145,7 @@ class T5Architecture:
             dim_attn=_shape(shapes, "blocks.0.attn.q.weight", rank=2)[0],
             dim_ffn=_shape(shapes, "blocks.0.ffn.fc1.weight", rank=2)[0],
             num_heads=heads,
-            num_layers=_count(shapes, r"blocks\.(\d+)\."),
+            num_layers=_count(shapes, "blocks."),
             num_buckets=buckets,
         )
 
@@ -199,7 +229,7 @@ class ClipArchitecture:
             dim=dim,
             mlp_dim=_shape(shapes, "visual.transformer.0.mlp.0.weight", rank=2)[0],
             num_heads=dim // CLIP_HEAD_DIM,
-            num_layers=_count(shapes, r"visual\.transformer\.(\d+)\."),
+            num_layers=_count(shapes, "visual.transformer."),
             patch=patch,
             num_tokens=tokens,
         )
@@ -217,9 +247,15 @@ def _shape(shapes: Shapes, name: str, *, rank: int) -> tuple[int, ...]:
     return shape
 
 
-def _count(shapes: Shapes, pattern: str) -> int:
+def _count(shapes: Shapes, prefix: str) -> int:
     """Count numbered blocks, which must run from 0 without a gap."""
-    found = {int(match[1][:9]) for name in shapes if (match := re.match(pattern, name))}
+    numbers, current = set(), "\0"
+    for name in shapes:
+        if not name.startswith(current) and name.startswith(prefix):
+            number = name[len(prefix) :].partition(".")[0]
+            numbers.add(number)
+            current = f"{prefix}{number}."  # a block's tensors stand together
+    found = {int(number[:9]) for number in numbers if number.isascii() and number.isdigit()}
     highest = max(found, default=0)
     missing = sorted(set(range(min(highest + 1, len(found) + 9))) - found)
     if missing:

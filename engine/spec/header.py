@@ -8,18 +8,20 @@ bounded: a hostile or broken file ends in a `CheckpointError`, not in a crash or
 from __future__ import annotations
 
 import json
-import math
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 from engine.spec.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 MAX_RANK = 16
+MAX_SIZE = 1 << 48
+READ_AHEAD = 16 << 10  # most headers of one block fit into it
 BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
@@ -28,8 +30,7 @@ BITS = {
 DOWNLOAD_AGAIN = "Download the file again; a partial download is continued, not restarted."
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One stored tensor: dtype in safetensors' spelling, shape, and where its bytes lie."""
 
     name: str
@@ -48,6 +49,8 @@ class Header:
     file_bytes: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     pickled: bool = False
+    like: Header | None = None  # the one it equals, but for its block's number
+    block: str = ""  # the prefix of that block, where it is like another
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -55,8 +58,12 @@ class Header:
         return {name: info.shape for name, info in self.tensors.items()}
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, parse: Callable[[Path, bytes, int], Header] | None = None) -> Header:
     """Read the header of a safetensors or `.pth` file, told apart by content.
+
+    Args:
+        path: the file.
+        parse: what makes a header of its bytes; `parse_header` unless another is given.
 
     Raises:
         CheckpointError: the file cannot be read, is truncated, or is not a weight file.
@@ -66,19 +73,17 @@ def read_header(path: Path) -> Header:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is not a file")
         file_bytes = status.st_size
-        with path.open("rb") as file:
-            start = file.read(64)
-            _refuse_lookalikes(path, start)
+        with path.open("rb", buffering=0) as file:
+            start = file.read(READ_AHEAD)
+            _refuse_lookalikes(path, start[:64])
             if start[:4] == b"PK\x03\x04":
                 from engine.spec.pth import read_pth  # it needs this module's types
 
                 return Header(path, read_pth(path), file_bytes, pickled=True)
-            file.seek(0)
-            raw = _header_bytes(path, file, file_bytes)
+            raw = _header_bytes(path, start, file, file_bytes)
     except OSError as error:
         raise unreadable(path, error) from error
-    tensors, metadata = _parse(path, raw, file_bytes - 8 - len(raw))
-    return Header(path, tensors, file_bytes, metadata)
+    return (parse or parse_header)(path, raw, file_bytes)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
@@ -111,8 +116,9 @@ def _refuse_lookalikes(path: Path, start: bytes) -> None:
     raise CheckpointError(f"{path.name} is not a weight file", f"{path}: {why}", fix)
 
 
-def _header_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
-    (length,) = struct.unpack("<Q", file.read(8))
+def _header_bytes(path: Path, start: bytes, file: RawIOBase, file_bytes: int) -> bytes:
+    """The header of a file whose first bytes are `start`."""
+    (length,) = struct.unpack_from("<Q", start)
     if length > MAX_HEADER_BYTES:
         raise CheckpointError(
             f"{path.name} is not a safetensors file",
@@ -121,7 +127,13 @@ def _header_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
         )
     if length < 2 or 8 + length > file_bytes:
         raise truncated(path, 8 + length, file_bytes)
-    return file.read(length)
+    raw = start[8 : 8 + length]
+    while len(raw) < length:
+        more = file.read(length - len(raw))
+        if not more:
+            raise truncated(path, 8 + length, 8 + len(raw))
+        raw += more
+    return raw
 
 
 def truncated(path: Path, needed: int, found: int) -> CheckpointError:
@@ -133,7 +145,12 @@ def truncated(path: Path, needed: int, found: int) -> CheckpointError:
     )
 
 
-def _parse(path: Path, raw: bytes, data_bytes: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
+    """Parse the JSON header of a safetensors file of `file_bytes`.
+
+    Raises:
+        CheckpointError: it is damaged, or the file is truncated.
+    """
     damaged = CheckpointError(
         f"{path.name} has a damaged header", f"{path}: the header is not valid", DOWNLOAD_AGAIN
     )
@@ -147,24 +164,27 @@ def _parse(path: Path, raw: bytes, data_bytes: int) -> tuple[dict[str, TensorInf
     if not isinstance(metadata, dict):
         raise damaged
     base = 8 + len(raw)
-    tensors = {name: _entry(path, name, entry, base) for name, entry in table.items()}
-    end = max((info.offset + info.nbytes for info in tensors.values()), default=base)
-    if end > base + data_bytes:
-        raise truncated(path, end, base + data_bytes)
-    return tensors, {str(key): str(value) for key, value in metadata.items()}
+    tensors, end = {}, 0
+    for name, entry in table.items():
+        tensors[name] = info = _entry(path, name, entry, base)
+        end = max(end, info.offset + info.nbytes)
+    if end > file_bytes:
+        raise truncated(path, end, file_bytes)
+    told = {str(key): str(value) for key, value in metadata.items()}
+    return Header(path, tensors, file_bytes, told)
 
 
 def _entry(path: Path, name: str, entry: object, base: int) -> TensorInfo:
     try:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]  # type: ignore[index]
-        bits = BITS[dtype]
-        fits = (
-            isinstance(shape, list)
-            and all(type(size) is int and 0 <= size < 1 << 48 for size in (*shape, start, end))
-            and len(shape) <= MAX_RANK
-            and start <= end
-            and (math.prod(shape) * bits + 7) // 8 == end - start
-        )
+        count, fits = BITS[dtype], type(shape) is list and len(shape) <= MAX_RANK
+        for size in shape if fits else ():
+            if type(size) is not int or not 0 <= size < MAX_SIZE:
+                fits = False
+                break
+            count *= size
+        fits = fits and type(start) is type(end) is int and 0 <= start <= end < MAX_SIZE
+        fits = fits and (count + 7) // 8 == end - start
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:

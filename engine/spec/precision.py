@@ -39,6 +39,8 @@ class QuantCompute(str, Enum):
     DEQUANT = "dequant"
 
 
+#: The compute capabilities that multiply natively, from these on.
+INT8_FROM, BF16_FROM, FP8_FROM = (7, 5), (8, 0), (8, 9)
 #: safetensors dtype names of quantized codes, and what they make of the tensor they store.
 CODE_DTYPES = {"F8_E4M3": Precision.FP8, "I8": Precision.INT8}
 
@@ -51,19 +53,28 @@ class Support:
     reason: str
 
 
+def bf16_support(capability: tuple[int, int]) -> Support:
+    """Say whether a CUDA device of this compute capability multiplies bfloat16."""
+    label = f"compute capability {capability[0]}.{capability[1]}"
+    if capability >= BF16_FROM:
+        return Support(True, f"BF16 compute: {label} has BF16 tensor cores")
+    return Support(False, f"BF16 storage only: {label} is below 8.0, weights are computed in fp16")
+
+
 def fp8_support(capability: tuple[int, int]) -> Support:
     """Say whether a CUDA device of this compute capability multiplies FP8."""
     label = f"compute capability {capability[0]}.{capability[1]}"
-    if capability >= (8, 9):
+    if capability >= FP8_FROM:
         return Support(True, f"FP8 compute: {label} has FP8 tensor cores")
     a100 = " (an A100 is 8.0; the guide lists it among FP8 cards, wrongly)"
     why = f"{label} is below 8.9{a100 if capability == (8, 0) else ''}"
-    return Support(False, f"FP8 storage only: {why}, weights are computed in bf16")
+    dtype = "bf16" if capability >= BF16_FROM else "fp16"
+    return Support(False, f"FP8 storage only: {why}, weights are computed in {dtype}")
 
 
 def int8_support(capability: tuple[int, int]) -> Support:
     """Say whether a CUDA device of this compute capability multiplies INT8."""
     label = f"compute capability {capability[0]}.{capability[1]}"
-    if capability >= (7, 5):
-        return Support(True, f"INT8 compute: {label} has INT8 tensor cores")
+    if capability >= INT8_FROM:
+        return Support(True, f"INT8 compute: {label} multiplies INT8, as all from 7.5 on")
     return Support(False, f"INT8 storage only: {label} is below 7.5, weights are computed in fp16")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.spec.errors import CheckpointError
-from engine.spec.header import BITS, MAX_RANK, TensorInfo, truncated
+from engine.spec.header import BITS, MAX_RANK, MAX_SIZE, TensorInfo, truncated
 
 MAX_PICKLE_BYTES = 64_000_000
 MAX_TUPLE_DEPTH = 6  # a state dict needs two; hashing a very deep tuple overflows the C stack
@@ -32,14 +33,16 @@ DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Storage:
+    __slots__ = ("dtype", "key")
     dtype: str
     key: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Tensor:
+    __slots__ = ("dtype", "shape", "storage")
     storage: _Storage
     dtype: str
     shape: tuple[int, ...]
@@ -47,12 +50,13 @@ class _Tensor:
     @property
     def sound(self) -> bool:
         """True where a storage and a shape are what they are called."""
-        sizes = self.shape if isinstance(self.shape, tuple) else (None,)
-        return (
-            isinstance(self.storage, _Storage)
-            and len(sizes) <= MAX_RANK
-            and all(type(size) is int and 0 <= size < 1 << 48 for size in sizes)
-        )
+        sizes = self.shape
+        if not isinstance(self.storage, _Storage) or type(sizes) is not tuple:
+            return False
+        for size in sizes:
+            if type(size) is not int or not 0 <= size < MAX_SIZE:
+                return False
+        return len(sizes) <= MAX_RANK
 
 
 def _rebuild_tensor(storage: _Storage, _offset: int, size: tuple[int, ...], *_: object) -> _Tensor:
@@ -81,17 +85,10 @@ NAMES: dict[tuple[str, str], object] = {
 }
 
 
-class _StateDictUnpickler(pickle._Unpickler):
-    """An unpickler that knows only the names a state dict needs.
+class _StateDict:
+    """Knows only the names a state dict needs; what it is mixed into unpickles."""
 
-    The one written in Python: the one in C takes gigabytes for a memo index that a file names.
-    """
-
-    stack: list[object]
-
-    def __init__(self, path: Path, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
-        self.path = path
+    path: Path
 
     def find_class(self, module: str, name: str) -> object:
         try:
@@ -102,6 +99,19 @@ class _StateDictUnpickler(pickle._Unpickler):
     def persistent_load(self, pid: object) -> _Storage:
         _kind, dtype, key = pid[:3]  # type: ignore[index]
         return _Storage(str(dtype), str(key))
+
+
+class _FastUnpickler(_StateDict, pickle.Unpickler):
+    """The unpickler in C, for what `_is_plain` has looked over.
+
+    Unguarded it takes gigabytes for a memo index that a file names.
+    """
+
+
+class _StateDictUnpickler(_StateDict, pickle._Unpickler):
+    """The unpickler in Python, ten times slower and safe with anything."""
+
+    stack: list[object]
 
 
 Load = Callable[[_StateDictUnpickler], None]
@@ -128,6 +138,40 @@ for _opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
 _StateDictUnpickler.dispatch = _OPCODES  # type: ignore[assignment]
 
 
+#: Opcodes of a fixed size that torch.save writes; a memo index stays below 2**20.
+_PLAIN = re.compile(
+    rb"(?:[}\])(tNQRsuaeb\x85-\x89]|\x80.|c[\w.]{1,80}\n\w{1,80}\n|[qhK].|M..|[jJ].{4}"
+    rb"|r..[\x00-\x0f]\x00){0,2000}",
+    re.DOTALL,
+)
+MAX_TUPLES = 20_000  # that many, nested in one another, can still be hashed
+
+
+def _is_plain(data: bytes) -> bool:
+    """Say whether a pickle holds only what torch.save writes, opcode by opcode."""
+    if sum(map(data.count, (b"t", b"\x85", b"\x86", b"\x87"))) > MAX_TUPLES:
+        return False
+    match, text, start, size = _PLAIN.match, pickle.BINUNICODE[0], 0, len(data)
+    while start < size:
+        at = match(data, start).end()  # type: ignore[union-attr] # it matches nothing too
+        opcode = data[at] if at < size else 0
+        if opcode == text:
+            start = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
+        elif opcode == pickle.STOP[0]:
+            return at == size - 1
+        elif at == start:
+            return False
+        else:
+            start = at
+    return False
+
+
+def _unpickle(path: Path, data: bytes) -> object:
+    reader = (_FastUnpickler if _is_plain(data) else _StateDictUnpickler)(io.BytesIO(data))
+    reader.path = path
+    return reader.load()
+
+
 def unsafe_pickle(path: Path, why: str) -> CheckpointError:
     """The error for a pickle that holds more than tensors."""
     return CheckpointError(
@@ -149,7 +193,7 @@ def read_pth(path: Path) -> dict[str, TensorInfo]:
             pickles = [name for name in sizes if name.endswith("/data.pkl") or name == "data.pkl"]
             if len(pickles) != 1 or sizes[pickles[0]] > MAX_PICKLE_BYTES:
                 raise _not_a_state_dict(path, "it has no single data.pkl of a sensible size")
-            state = _StateDictUnpickler(path, archive.read(pickles[0])).load()
+            state = _unpickle(path, archive.read(pickles[0]))
     except zipfile.BadZipFile as error:
         raise CheckpointError(
             f"{path.name} is truncated", f"{path}: {error}", "Download the file again."

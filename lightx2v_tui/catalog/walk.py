@@ -1,59 +1,160 @@
-"""One walk over the disks, telling what it finds while it goes."""
+"""One walk over the disks, telling what it finds while it goes, and never waiting for a dead one.
+
+A folder on a network mount whose server is gone blocks whoever asks for it, for hours, and no
+thread can be stopped from outside. So a thread of its own walks; where it has not moved for a
+while it is left behind, its mount is told as skipped, and another thread goes on with the rest.
+"""
 
 from __future__ import annotations
 
 import os
+import queue
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
+from lightx2v_tui.catalog.disk import mount_point
+from lightx2v_tui.catalog.files import Listing, list_folder
+from lightx2v_tui.catalog.layouts import GUIDE, MARKS, Found, inspect
 from lightx2v_tui.catalog.model import ModelRoot, Skipped
-from lightx2v_tui.catalog.roots import FOLDERS, inspect_root
+from lightx2v_tui.catalog.offers import with_offers
 
-SKIP = {"node_modules", "site-packages", "__pycache__", "proc", "sys", "dev", "blobs", "refs"}
 MAX_DEPTH = 8
+PATIENCE = 10.0  # seconds without an answer after which a mount is left
+TICK = 0.1
 
 
-def find_roots(starts: Iterable[Path], stop: Event) -> Iterator[ModelRoot | Skipped]:
-    """Yield every model root at or below the folders `starts`, each once, until `stop` is set."""
-    seen: set[tuple[int, int]] = set()
-    pending = [(start, 0) for start in reversed([_start(start) for start in starts])]
-    while pending and not stop.is_set():
-        folder, depth = pending.pop()
-        try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            below = _folders(folder)
-            root = inspect_root(folder) if below & FOLDERS.keys() else None
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            yield Skipped(folder, error.strerror or str(error))
-            continue
-        if root is not None:
-            yield root
-        elif depth < MAX_DEPTH:
-            pending += [(folder / name, depth + 1) for name in sorted(below, reverse=True)]
+def find_roots(
+    starts: Iterable[Path], stop: Event, patience: float = PATIENCE
+) -> Iterator[ModelRoot | Skipped]:
+    """Yield every model root at or below the folders `starts`, each once, until `stop` is set.
+
+    At the end, roots that lack something found elsewhere are yielded again, with those offers.
+    """
+    roots: list[ModelRoot] = []
+    loose: list[Found] = []
+    for item in _walked([_Place(str(_start(start)), "", 0) for start in starts], stop, patience):
+        if isinstance(item, Found):
+            roots += item.roots
+            loose.append(item)
+            yield from item.roots
+        else:
+            yield item
+    if not stop.is_set():
+        yield from with_offers(roots, loose)
 
 
 def _start(path: Path) -> Path:
     """A precision folder given by hand means the root above it."""
-    return path.parent if path.name in FOLDERS else path
+    return path.parent if path.name in GUIDE else path
 
 
-def _folders(path: Path) -> set[str]:
-    with os.scandir(path) as entries:
-        return {
-            entry.name
-            for entry in entries
-            if not entry.name.startswith(".") and entry.name not in SKIP and _is_dir(entry)
-        }
+@dataclass(frozen=True)
+class _Place:
+    """A folder to look at: as it is called, and where it really is, once that was asked."""
+
+    path: str
+    real: str
+    depth: int
+
+    def below(self, listing: Listing, names: Iterable[str]) -> list[_Place]:
+        """Its subfolders; where a link leads is asked when it is its turn, as it may not answer."""
+        places = []
+        for name in sorted(names, reverse=True):
+            path = f"{self.path}/{name}"
+            real = "" if name in listing.links else f"{self.real}/{name}"
+            places.append(_Place(path, real, self.depth + 1))
+        return places
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link loop
-        return False
+@dataclass
+class _Walker:
+    """A walk under way, owned by one thread at a time; a thread left behind loses it."""
+
+    pending: list[_Place]
+    patience: float
+    seen: set[str] = field(default_factory=set)
+    dead: list[Path] = field(default_factory=list)  # mounts that did not answer
+    at: str = "/"
+    since: float = 0.0
+    turn: int = 0  # which thread may go on
+    told: queue.SimpleQueue[Found | Skipped | BaseException | None] = field(
+        default_factory=queue.SimpleQueue
+    )
+
+    def go(self, turn: int, stop: Event) -> None:
+        """Walk until nothing is left; an error of our own reaches whoever waits."""
+        try:
+            while self.pending and not stop.is_set():
+                place = self.pending.pop()
+                self.at, self.since = place.path, time.monotonic()
+                found, below = self._look(place)
+                if self.turn != turn:
+                    return  # left behind meanwhile: another thread walks on
+                self.pending += below
+                if found is not None:
+                    self.told.put(found)
+            self.told.put(None)
+        except Exception as error:  # noqa: BLE001 - boundary: raised again where it is waited for
+            self.told.put(error)
+
+    def _look(self, place: _Place) -> tuple[Found | Skipped | None, list[_Place]]:
+        """Look at one folder; gives what it is, and which folders to look at next."""
+        try:  # of a start only here is it asked where it really is: its disk may not answer
+            place = replace(place, real=place.real or os.path.realpath(place.path))
+            if place.real in self.seen or self._is_dead(place):
+                return None, []
+            self.seen.add(place.real)
+            listing = list_folder(place.path)
+            found = inspect(listing) if _matters(listing) else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None, []
+        except (OSError, ValueError) as error:  # no name of a file can be like that
+            return Skipped(Path(place.path), getattr(error, "strerror", None) or str(error)), []
+        if found is not None:  # a link may lead there too
+            self.seen.update(f"{place.real}/{name}" for name in found.used)
+        if place.depth >= MAX_DEPTH:
+            return found, []
+        below = listing.folders - found.used if found else listing.folders
+        return found, place.below(listing, below)
+
+    def _is_dead(self, place: _Place) -> bool:
+        names = (place.path, place.real) if self.dead else ()
+        return any(Path(name).is_relative_to(mount) for name in names for mount in self.dead)
+
+    def leave(self, stop: Event) -> Skipped:
+        """Leave a thread that does not come back, and walk on without its mount."""
+        at = Path(self.at)
+        mount = mount_point(at)
+        self.dead.append(at if mount == Path("/") else mount)
+        self.start(stop)
+        return Skipped(self.dead[-1], f"did not answer for {self.patience:g} s, at {at}")
+
+    def start(self, stop: Event) -> None:
+        """Let a new thread walk."""
+        self.turn += 1
+        self.since = time.monotonic()
+        Thread(target=self.go, args=(self.turn, stop), daemon=True, name="scan").start()
+
+
+def _matters(listing: Listing) -> bool:
+    return bool(listing.files or listing.folders & MARKS)
+
+
+def _walked(starts: list[_Place], stop: Event, patience: float) -> Iterator[Found | Skipped]:
+    walker = _Walker(starts[::-1], patience)
+    walker.start(stop)
+    while not stop.is_set():
+        try:
+            item = walker.told.get(timeout=TICK)
+        except queue.Empty:
+            if time.monotonic() - walker.since > patience:
+                yield walker.leave(stop)
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item

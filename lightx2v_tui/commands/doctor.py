@@ -10,15 +10,22 @@ import os
 import platform
 import shutil
 import sys
+import textwrap
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from engine.spec.precision import Support
 from lightx2v_tui import host, paths
 from lightx2v_tui.catalog.disk import disk_of
-from lightx2v_tui.gpus import Gpu, read_gpus
+from lightx2v_tui.gpus import Gpu, GpuReading, read_gpus
+from lightx2v_tui.host import HostMemory, TorchBuild
+from lightx2v_tui.recommend import COMPONENTS, Recommendation, recommend, torch_trouble
 from lightx2v_tui.units import size
 
 ATTENTION_PACKAGES = ("flash_attn", "sageattention")
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "av", "textual", "ftfy")
+TITLES = {"dit": "DiT", "t5": "T5", "clip": "CLIP"}
+INDENT, NARROWEST = 18, 60
 
 
 @dataclass(frozen=True)
@@ -33,47 +40,128 @@ class Check:
 
 def execute(args: argparse.Namespace) -> int:
     """Look at everything, and print text or JSON."""
-    reading = read_gpus()
-    checks = [*_gpu_checks(reading.gpus, reading.problem), *_packages(), _attention()]
-    checks += [*_memory(), *_disks(), *_terminal()]
+    reading, memory, build = read_gpus(), host.read_memory(), host.torch_build()
+    checks = [*_gpus(reading, build), *_packages(build), _attention()]
+    checks += [*_memory(memory), *_disks(), *_terminal()]
     if args.json:
-        gpus = [
-            {**asdict(gpu), "fp8": asdict(gpu.fp8), "int8": asdict(gpu.int8)}
-            for gpu in reading.gpus
-        ]
-        report = {"gpus": gpus, "checks": [asdict(check) for check in checks]}
+        report = {
+            "gpus": [_gpu_facts(gpu) for gpu in reading.gpus],
+            "host": _host_facts(reading, memory, build),
+            "checks": [asdict(check) for check in checks],
+        }
         print(json.dumps(report, indent=2))  # noqa: T201
         return 0
+    width = max(NARROWEST, shutil.get_terminal_size().columns)
     for check in checks:
-        sys.stdout.write(f"{'ok' if check.ok else 'no':<3} {check.topic:<13} {check.seen}\n")
-        if check.advice:
-            sys.stdout.write(f"{'':<18}-> {check.advice}\n")
+        for line in _lines(check, width):
+            sys.stdout.write(f"{line}\n")
     return 0
 
 
-def _gpu_checks(gpus: tuple[Gpu, ...], problem: str) -> list[Check]:
-    if not gpus:
-        advice = "Models run on the CPU, slowly; with an NVIDIA GPU, check that nvidia-smi works."
-        return [Check("GPU", False, problem, advice)]
-    checks = []
-    for gpu in gpus:
-        free = size(gpu.total_bytes - gpu.used_bytes)
-        seen = f"{gpu.name}, {free} of {size(gpu.total_bytes)} free"
-        checks.append(Check(f"GPU {gpu.index}", True, seen))
-        for name, support in (("FP8", gpu.fp8), ("INT8", gpu.int8)):
-            advice = "" if support.native else f"{name} files load all the same, only slower."
-            checks.append(Check(f"  {name}", support.native, support.reason, advice))
-    return checks
+def _lines(check: Check, width: int) -> Iterator[str]:
+    """A finding as text; what does not fit goes on below, under its own column."""
+    rest = " " * INDENT
+    yield from textwrap.wrap(
+        f"{'ok' if check.ok else 'no':<3} {check.topic:<13} {check.seen}",
+        width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    yield from textwrap.wrap(
+        check.advice, width, initial_indent=f"{rest}-> ", subsequent_indent=f"{rest}   ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
-def _packages() -> list[Check]:
+def _gpu_facts(gpu: Gpu) -> dict[str, object]:
+    supports = {"bf16": asdict(gpu.bf16), "fp8": asdict(gpu.fp8), "int8": asdict(gpu.int8)}
+    best = {name: asdict(recommend(name, gpu)) for name in COMPONENTS}
+    return {**asdict(gpu), "mig": gpu.mig, **supports, "recommended": best}
+
+
+def _host_facts(
+    reading: GpuReading, memory: HostMemory, build: TorchBuild | None
+) -> dict[str, object]:
+    return {
+        **asdict(memory),
+        "cores": host.cpu_count(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "driver": reading.driver,
+        "cuda": reading.cuda,
+        "torch": asdict(build) if build else None,
+    }
+
+
+def _gpus(reading: GpuReading, build: TorchBuild | None) -> Iterator[Check]:
+    if not reading.gpus:
+        yield Check("GPU", False, reading.problem, reading.advice)
+        yield from _recommended(None)
+    elif reading.driver:
+        cuda = f", for CUDA up to {_version(reading.cuda)}" if reading.cuda else ""
+        yield Check("NVIDIA driver", True, f"{reading.driver}{cuda}")
+    told = set()
+    for gpu in reading.gpus:
+        yield _gpu(gpu)
+        kind = (gpu.name, gpu.capability, gpu.total_bytes)
+        if kind not in told:  # eight of a kind are explained once
+            told.add(kind)
+            yield from _abilities(gpu, reading, build)
+    for trouble in reading.troubles:
+        yield Check("GPUs", False, trouble.what, trouble.advice)
+
+
+def _gpu(gpu: Gpu) -> Check:
+    room = f"{size(gpu.free_bytes)} of {size(gpu.total_bytes)} free"
+    shared = " (the machine's own memory)" if gpu.unified else ""
+    memory = f"{room}{shared}" if gpu.total_bytes else "its memory is not told"
+    kind = ", a MIG instance" if gpu.mig else ""
+    return Check(f"GPU {gpu.index}", True, f"{gpu.name}{kind}, {memory}", gpu.note)
+
+
+def _abilities(gpu: Gpu, reading: GpuReading, build: TorchBuild | None) -> Iterator[Check]:
+    trouble = torch_trouble(gpu, build, reading.cuda)
+    if trouble:
+        yield Check("  PyTorch", False, trouble.what, trouble.advice)
+    yield _ability("BF16", gpu.bf16, "bf16 files load all the same, and are computed in fp16.")
+    for name, support in (("FP8", gpu.fp8), ("INT8", gpu.int8)):
+        yield _ability(name, support, f"{name} files load all the same, only slower.")
+    yield from _recommended(gpu)
+
+
+def _ability(name: str, support: Support, advice: str) -> Check:
+    return Check(f"  {name}", support.native, support.reason, "" if support.native else advice)
+
+
+def _recommended(gpu: Gpu | None) -> Iterator[Check]:
+    """What suits each network; networks with the same answer share a line."""
+    names: dict[Recommendation, list[str]] = {}
+    for component in COMPONENTS:
+        names.setdefault(recommend(component, gpu), []).append(TITLES[component])
+    for best, which in names.items():
+        first, *others = (precision.value for precision in best.order)
+        order = f"{first}, else {' or '.join(others)}"
+        yield Check("  precision", True, f"{', '.join(which)}: {order}. {best.reason}")
+
+
+def _packages(build: TorchBuild | None) -> list[Check]:
     checks = [Check("python", True, f"{platform.python_version()} on {platform.system()}")]
     for name in PACKAGES:
         try:
-            checks.append(Check(name, True, importlib.metadata.version(name)))
+            version = importlib.metadata.version(name)
+            kind = f", {_kind(build)}" if name == "torch" and build else ""
+            checks.append(Check(name, True, f"{version}{kind}"))
         except importlib.metadata.PackageNotFoundError:
             checks.append(Check(name, False, "not installed", "Install lightx2v-tui again."))
     return checks
+
+
+def _kind(build: TorchBuild) -> str:
+    if build.cuda:
+        return f"built for CUDA {_version(build.cuda)}"
+    return "built for ROCm" if build.hip else "built for the CPU only"
+
+
+def _version(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}.{pair[1]}"
 
 
 def _attention() -> Check:
@@ -84,10 +172,15 @@ def _attention() -> Check:
     return Check("attention", True, seen)
 
 
-def _memory() -> list[Check]:
-    memory = host.read_memory()
+def _memory(memory: HostMemory) -> list[Check]:
     seen = f"{size(memory.available)} of {size(memory.total)} available, {host.cpu_count()} cores"
-    return [Check("RAM", True, seen)]
+    swap = f"{size(memory.swap_free)} of {size(memory.swap_total)} free"
+    limit = f"{size(memory.limit)}, of this container or service" if memory.limit else "none"
+    return [
+        Check("RAM", True, seen),
+        Check("swap", True, swap if memory.swap_total else "none"),
+        Check("memory limit", True, limit),
+    ]
 
 
 def _disks() -> list[Check]:

@@ -3,26 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from lightx2v_tui import presets
 from lightx2v_tui.paths import presets_dir
 from lightx2v_tui.presets import PresetError
 
+CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")  # names may hold them
 
-def execute(_args: argparse.Namespace) -> int:
+
+@dataclass(frozen=True)
+class Saved:
+    """What a saved preset is for; `problem` says why it cannot be read."""
+
+    name: str
+    path: str
+    model: str | None = None
+    dit: str | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    problem: str | None = None
+
+
+def execute(args: argparse.Namespace) -> int:
     """Print name, model and size of each; a broken one is said to be."""
     folder = presets_dir()
-    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    for path in files:
-        try:
-            preset = presets.read(path)
-        except PresetError as error:
-            print(f"{path.stem}: {error.what} ({error.why})")  # noqa: T201
-            continue
-        model = preset.model_path.name if preset.model_path else "no model"
-        precision = preset.dit_precision.value if preset.dit_precision else "any precision"
-        size = f"{preset.width}x{preset.height}x{preset.frames}"
-        print(f"{path.stem}: {model}, DiT {precision}, {size}")  # noqa: T201
-    if not files:
+    saved = [_saved(path) for path in sorted(folder.glob("*.json"))]
+    if args.json:
+        print(json.dumps([asdict(one) for one in saved], indent=2))  # noqa: T201
+        return 0
+    for one in saved:
+        sys.stdout.write(f"{one.name}: {_told(one)}".translate(CONTROL) + "\n")
+    if not saved:
         print(f"no presets in {folder}; make one with lightx2v-tui preset make MODEL -o FILE")  # noqa: T201
     return 0
+
+
+def _saved(path: Path) -> Saved:
+    try:
+        preset = presets.read(path)
+    except PresetError as error:
+        return Saved(path.stem, str(path), problem=f"{error.what} ({error.why})")
+    return Saved(
+        path.stem,
+        str(path),
+        preset.model_path.name if preset.model_path else None,
+        preset.dit_precision.value if preset.dit_precision else None,
+        preset.width,
+        preset.height,
+        preset.frames,
+    )
+
+
+def _told(saved: Saved) -> str:
+    if saved.problem:
+        return saved.problem
+    facts = [saved.model or "any model", f"DiT {saved.dit or 'of any precision'}"]
+    size = (saved.width, saved.height, saved.frames)
+    if None not in size:
+        facts.append("x".join(map(str, size)))
+    return ", ".join(facts)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
-from engine.spec.errors import JobError
+from engine.spec.errors import CheckpointError, JobError
 from engine.spec.job import Lora
 from engine.spec.precision import Precision
-from lightx2v_tui import choices, presets
-from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
+from lightx2v_tui import choices, presets, runnable, settings
+from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, find_roots
 from lightx2v_tui.gpus import read_gpus
-from lightx2v_tui.paths import expanded
+from lightx2v_tui.paths import expanded, model_dirs
+from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import PresetError
 
 
@@ -23,42 +26,56 @@ def execute(args: argparse.Namespace) -> int:
     best = choices.recommended(root, next(iter(read_gpus().gpus), None))
     choice = replace(
         best,
-        dit=_picked(root, Kind.DIT, args.dit) or best.dit,
+        dit=_picked(root, Kind.DIT, args.dit or _own_precision(root, args.model)) or best.dit,
         t5=_picked(root, Kind.T5, args.t5) or best.t5,
         tiny_vae=best.tiny_vae if args.vae is None else args.vae == "tiny",
         clip=_picked(root, Kind.CLIP, args.clip) or best.clip,
     )
-    if args.vae and (reason := choices.reason_no_vae(root, tiny=choice.tiny_vae)):
+    if args.vae and (reason := runnable.reason_no_vae(root, tiny=choice.tiny_vae)):
         raise PresetError(f"The {args.vae} VAE cannot be used", reason, "Choose the other one.")
     preset = choices.preset_for(root, choice)
     if args.lora:
         preset = replace(preset, loras=_loras(args.lora))
     if args.output is None:
-        print(json.dumps(presets.to_json(preset), indent=2, ensure_ascii=False))  # noqa: T201
+        sys.stdout.write(presets.dumps(preset))
     else:
-        _write(preset, args.output)
+        _write(preset, args.output, force=args.force)
         print(args.output)  # noqa: T201
     return 0
 
 
 def _root(path: Path) -> ModelRoot:
+    """The model at `path`; what it lacks is looked for in the usual places."""
     try:
-        root = inspect_root(path)
-    except OSError as error:
-        raise PresetError(
-            f"{path} cannot be read", error.strerror or str(error), "Give a model's root folder."
-        ) from error
+        root = model_at(path)
+    except CheckpointError as error:
+        raise PresetError(error.what, error.why, "Give a model's root folder.") from error
     if root is None:
         raise PresetError(
             f"{path} is not a model root",
-            "it has none of original/ fp8/ int8/ distill_models/ distill_fp8/ distill_int8/",
+            "no DiT was recognised in it, nor one of the folders that LightX2V's guide names",
             f"Run lightx2v-tui scan {path} to find one below it.",
         )
+    if not runnable.reason_not_runnable(root):
+        return root
+    stored, _ = settings.load()
+    places = [root.path, *map(Path, stored.roots), *model_dirs()]
+    for found in find_roots(places, threading.Event()):
+        if isinstance(found, ModelRoot) and found.key == root.key:
+            root = found
+    for offer in root.offers:
+        print(f"note: {TITLES[offer.kind]} from {offer.files[0]}", file=sys.stderr)  # noqa: T201
     return root
 
 
+def _own_precision(root: ModelRoot, path: Path) -> Precision | None:
+    """The precision of a DiT that was named by its file."""
+    dits = (c for c in root.components() if c.kind is Kind.DIT and path in c.files)
+    return next((dit.precision for dit in dits), None)
+
+
 def _picked(root: ModelRoot, kind: Kind, precision: Precision | None) -> Precision | None:
-    if precision is not None and (reason := choices.reason_not(root, kind, precision)):
+    if precision is not None and (reason := runnable.reason_not(root, kind, precision)):
         raise PresetError(
             f"{precision.value} cannot be picked for {kind.value}",
             reason,
@@ -82,7 +99,8 @@ def _loras(items: list[str]) -> tuple[Lora, ...]:
     return tuple(found)
 
 
-def _write(preset: presets.Preset, path: Path) -> None:
+def _write(preset: presets.Preset, path: Path, *, force: bool) -> None:
+    _check_free(path, force=force)
     try:
         presets.save(preset, path)
     except OSError as error:
@@ -91,3 +109,26 @@ def _write(preset: presets.Preset, path: Path) -> None:
             f"{path}: {error.strerror}",
             "Choose another place with -o.",
         ) from error
+
+
+def _check_free(path: Path, *, force: bool) -> None:
+    """Never replace what somebody wrote by hand without asking."""
+    if not os.path.lexists(path) or path.is_dir():  # a folder is refused when it is written to
+        return
+    if path.exists() and not path.is_file():
+        raise PresetError(f"{path.name} is not a file", str(path), "Choose another place with -o.")
+    if force or presets.is_own(path) or _confirmed(path):
+        return
+    raise PresetError(
+        f"{path.name} was not replaced",
+        f"{path} exists, and is not as this app writes presets",
+        "Choose another place with -o, or replace it with --force.",
+    )
+
+
+def _confirmed(path: Path) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"{path} was not written by this app; overwrite? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

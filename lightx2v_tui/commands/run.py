@@ -15,9 +15,12 @@ from engine.spec.errors import JobError
 from engine.spec.events import TERMINAL, CancelledByUser, Done, Event, Failed
 from engine.spec.job import Job, Schedule, StepDistill, partial_of
 from lightx2v_tui import jobs, output, presets
+from lightx2v_tui.forecast import Forecast, foresee, machine_of
 from lightx2v_tui.gpus import Gpu, read_gpus
+from lightx2v_tui.host import read_memory
 from lightx2v_tui.jobs import Options, Plan
 from lightx2v_tui.paths import expanded, presets_dir, runs_dir
+from lightx2v_tui.preset_root import on_model
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent
 from lightx2v_tui.runs import RunRecord, new_run
@@ -58,12 +61,18 @@ def generate(
     dry_run: bool = False,
 ) -> int:
     """Plan and run one preset; the video goes to `destination`, or into the run's folder."""
+    machine = machine_of(gpu if options.device != "cpu" else None, read_memory())
     if dry_run:
         shown = destination or runs_dir() / "NEW" / "output.mp4"
-        planned = jobs.plan(preset, options, shown, gpu)
-        _describe(planned, as_json=progress == "json")
+        planned = jobs.plan(preset, options, shown, gpu, machine)
+        _describe(planned, foresee(planned.job, machine), as_json=progress == "json")
         return OK
-    planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu)  # fails early
+    # without a place of its own it goes into the run's folder; whatever is wrong is told first
+    planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu, machine)
+    forecast = foresee(planned.job, machine)
+    if not forecast.fits:
+        for line in forecast.lines():
+            print(f"note: {line}", file=sys.stderr)  # noqa: T201
     folder = new_run()
     planned = planned.with_output((destination or folder.output).absolute())
     for note in planned.notes:
@@ -85,7 +94,7 @@ def generate(
 
 def _with_arguments(preset: Preset, args: argparse.Namespace) -> Preset:
     if args.model is not None:
-        preset = jobs.on_model(preset, args.model)
+        preset = on_model(preset, args.model)
     return presets.with_values(
         preset,
         prompt=args.prompt,
@@ -158,12 +167,15 @@ def _end(terminal: Event, log: Path, stdout: TextIO | None, stderr: TextIO) -> i
     return CANCELLED
 
 
-def _describe(planned: Plan, *, as_json: bool) -> None:
+def _describe(planned: Plan, forecast: Forecast, *, as_json: bool) -> None:
     lines = _facts(planned.job)
     if as_json:
         facts: dict[str, object] = dict(lines)
-        print(json.dumps({**facts, "notes": planned.notes}, indent=2))  # noqa: T201
+        facts |= {"notes": planned.notes, "estimate": forecast.as_json()}
+        print(json.dumps(facts, indent=2))  # noqa: T201
         return
+    lines.append(("memory", forecast.line()))
+    lines += [("advice", advice) for advice in forecast.estimate.advice]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:<{width}}  {value}")  # noqa: T201

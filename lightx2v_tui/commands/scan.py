@@ -9,10 +9,18 @@ import threading
 import time
 
 from lightx2v_tui import settings
-from lightx2v_tui.catalog import TITLES, ModelRoot, Skipped, find_roots
+from lightx2v_tui.catalog import (
+    TITLES,
+    ModelRoot,
+    Skipped,
+    Variant,
+    find_roots,
+    lora_in_words,
+    verdicts,
+)
 from lightx2v_tui.catalog.report import as_json
-from lightx2v_tui.choices import reason_not_runnable
 from lightx2v_tui.paths import model_dirs
+from lightx2v_tui.runnable import reason_not_runnable
 from lightx2v_tui.units import size
 
 USAGE = 2
@@ -27,7 +35,8 @@ def execute(args: argparse.Namespace) -> int:
     folders = args.folders or [*args.root, *map(Path, stored.roots), *model_dirs()]
     started = time.perf_counter()
     found = list(find_roots(folders, threading.Event()))
-    roots = [item for item in found if isinstance(item, ModelRoot)]
+    # a root that is yielded again has learnt of what lies elsewhere
+    roots = list({item.key: item for item in found if isinstance(item, ModelRoot)}.values())
     skipped = [item for item in found if isinstance(item, Skipped)]
     skipped += [Skipped(path, "no such folder") for path in args.folders if not path.exists()]
     seconds = time.perf_counter() - started
@@ -44,28 +53,35 @@ def execute(args: argparse.Namespace) -> int:
 def _lines(
     roots: list[ModelRoot], skipped: list[Skipped], seconds: float, *, named: bool
 ) -> list[str]:
-    lines: list[str] = []
-    for root in roots:
-        steps = "step-distilled" if root.distilled else "40/50 steps"
-        lines += [f"{root.name}  [{root.family} {root.task}, {steps}]", f"  {root.path}"]
-        for variant in root.variants:
-            verdict = "complete" if variant.complete else "incomplete"
-            parts = ", ".join(TITLES[kind] for kind in variant.components)
-            lines.append(
-                f"  {variant.precision.value:<5} {verdict:<11} {size(variant.nbytes):>9}  {parts}"
-            )
-            lines += [f"        missing: {name}" for name in variant.missing]
-            lines += [
-                f"        {TITLES[kind]}: {problem}"
-                for kind, component in variant.components.items()
-                for problem in component.problems
-            ]
-        lines += [f"  LoRA  {lora.files[0].name}" for lora in root.loras if lora.files]
-        lines += [f"  problem: {problem}" for problem in root.problems]
-        reason = reason_not_runnable(root)
-        lines += [f"  cannot run: {reason}" if reason else "  can run", ""]
+    lines = [line for root in roots for line in _root_lines(root)]
     lines += [f"skipped {item.path}: {item.reason}" for item in skipped]
     count = f"{len(roots)} model{'' if len(roots) == 1 else 's'}"
     empty = "" if named else "; name a folder: lightx2v-tui scan DIR"
     hint = "" if roots else empty
     return [*lines, f"{count} in {seconds:.2f} s{hint}"]
+
+
+def _root_lines(root: ModelRoot) -> list[str]:
+    steps = "step-distilled" if root.distilled else "40/50 steps"
+    about = " ".join(word for word in (root.family, root.size, root.task) if word)
+    lines = [f"{root.name}  [{about}, {steps}]", f"  {root.path}"]
+    lines += [f"  disk: {root.disk.advice}"] if root.disk.advice else []
+    for variant in root.variants:
+        lines += _variant_lines(root, variant)
+    lines += [f"  {TITLES[c.kind]:<5} {c.scheme:<11} {size(c.nbytes):>9}  {c.files[0].name}"
+              for c in root.others if c.files]  # fmt: skip
+    lines += [f"  LoRA  {lora_in_words(lora)}" for lora in root.loras if lora.files]
+    lines += [f"  problem: {problem}" for problem in root.problems]
+    reason = reason_not_runnable(root)
+    return [*lines, f"  cannot run: {reason}" if reason else "  can run", ""]
+
+
+def _variant_lines(root: ModelRoot, variant: Variant) -> list[str]:
+    verdict = "complete" if variant.complete else "incomplete"
+    parts = ", ".join(TITLES[kind] for kind in variant.components)
+    lines = [f"  {variant.label:<5} {verdict:<11} {size(variant.nbytes):>9}  {parts}"]
+    for told in verdicts(root, variant):
+        if told.state != "ok":
+            lines.append(f"        {told.part} {told.state}: {told.reason}")
+            lines.append(f"          -> {told.fix}")
+    return lines

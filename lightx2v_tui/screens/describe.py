@@ -2,52 +2,100 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from lightx2v_tui.catalog import TITLES, ModelRoot
-from lightx2v_tui.choices import reason_not_runnable
-from lightx2v_tui.units import size
+from lightx2v_tui import runnable
+from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Variant, lora_in_words, verdicts
+from lightx2v_tui.units import duration, size
+
+if TYPE_CHECKING:
+    from lightx2v_tui.gpus import Gpu
+
+Part = tuple[str, str]  # a text and its style
 
 
-def row(root: ModelRoot, width: int) -> tuple[Content, ...]:
+def row(root: ModelRoot, width: int, *, remembered: bool) -> tuple[Content, ...]:
     """The cells of one row; the name is cut to `width`."""
-    runnable = not reason_not_runnable(root)
-    badges: list[tuple[str, str]] = []
+    runs = not runnable.reason_not_runnable(root)
+    badges: list[Part] = []
     for variant in root.variants:
         style = "$success" if variant.complete else "$warning"
-        badges.append((f"{variant.precision.value}{'' if variant.complete else '!'} ", style))
+        mark = "" if variant.complete else "!"
+        badges.append((f"{variant.label}{mark} ", "dim" if remembered else style))
     total = sum(variant.nbytes for variant in root.variants)
     fits = cell_len(root.name) <= width
     shown = root.name if fits else set_cell_size(root.name, width - 1).rstrip() + "…"
-    name = Content.styled(shown, "bold" if runnable else "dim")
+    name = Content.styled(shown, "bold" if runs and not remembered else "dim")
     return name, Content(root.task), Content(size(total)), Content.assemble(*badges)
 
 
-def explain(root: ModelRoot) -> Content:
-    """Describe a root: every component, and every missing piece in words."""
-    parts: list[tuple[str, str]] = [
+def explain(root: ModelRoot, gpu: Gpu | None, *, remembered: bool) -> Content:
+    """Describe a root: every component, and every missing piece with the way to it."""
+    reason = runnable.reason_not_runnable(root)
+    parts: list[Part] = []
+    if remembered:
+        parts.append(("remembered from the last scan, not confirmed yet\n", "$warning"))
+    parts += [
         (f"{root.path}\n", "$text-muted"),
-        (f"{root.family} {root.task}, ", ""),
+        (f"{root.family} {root.size} {root.task}, ", ""),
         ("step-distilled" if root.distilled else "40 or 50 steps", ""),
     ]
     if root.architecture is not None:
         arch = root.architecture
         parts.append((f", {arch.num_layers} blocks of width {arch.dim}", ""))
-    disk = root.disk
-    parts.append((f"\ndisk: {disk.kind}, {size(disk.free_bytes)} free\n", ""))
-    reason = reason_not_runnable(root)
+    parts.append((f"\n{_disk(root)}\n", ""))
+    if root.disk.advice:
+        parts.append((f"{root.disk.advice}\n", "$warning"))
     parts.append((f"cannot run: {reason}\n" if reason else "ready to launch\n",
                   "$warning" if reason else "$success"))  # fmt: skip
+    if not (reason or remembered):
+        parts.append((_recommended(root, gpu), "$text-muted"))
     parts += [(f"{problem}\n", "$warning") for problem in root.problems]
     for variant in root.variants:
-        verdict = "complete" if variant.complete else "incomplete"
-        parts.append((f"\n{variant.folder.name}/  {verdict}\n", "bold"))
-        for kind, component in variant.components.items():
-            parts.append(
-                (f"  {TITLES[kind]:<9}{component.scheme:<6}{size(component.nbytes)}\n", "")
-            )
-            parts += [(f"    {problem}\n", "$warning") for problem in component.problems]
-        parts += [(f"  missing: {name}\n", "$warning") for name in variant.missing]
-    parts += [(f"\nLoRA {lora.files[0].name}", "") for lora in root.loras if lora.files]
+        parts += _variant(root, variant)
+    parts += [(f"\n{TITLES[c.kind]:<9}{c.scheme:<6}{size(c.nbytes)}  {c.files[0].name}", "")
+              for c in (*root.others, *root.offers) if c.files]  # fmt: skip
+    parts += [(f"\nLoRA {lora_in_words(lora)}", "") for lora in root.loras if lora.files]
     return Content.assemble(*parts)
+
+
+def _disk(root: ModelRoot) -> str:
+    """The disk, and about how long the best variant takes to read from it."""
+    disk = root.disk
+    told = f"disk: {disk.kind}, {size(disk.free_bytes)} free"
+    usable = [variant.nbytes for variant in root.variants if variant.complete]
+    if disk.bytes_per_second and usable:
+        told += f", about {duration(min(usable) / disk.bytes_per_second)} to read the smallest"
+    return told
+
+
+def _recommended(root: ModelRoot, gpu: Gpu | None) -> str:
+    from lightx2v_tui import choices  # presets come with it, which a remembered list can do without
+
+    best = choices.recommended(root, gpu)
+    picked = {Kind.DIT: best.dit, Kind.T5: best.t5, Kind.CLIP: best.clip}
+    named = ", ".join(f"{TITLES[kind]} {p.value}" for kind, p in picked.items() if p)
+    return f"recommended here: {named}. {choices.why_recommended(root, Kind.DIT, gpu)}\n"
+
+
+def _variant(root: ModelRoot, variant: Variant) -> list[Part]:
+    verdict = "complete" if variant.complete else "incomplete"
+    where = variant.folder.name if variant.folder != root.path else root.path.name
+    parts: list[Part] = [(f"\n{where}/  {variant.label}, {verdict}\n", "bold")]
+    for told in verdicts(root, variant):
+        component = variant.components.get(Kind(told.part)) if told.part in KINDS else None
+        title = TITLES[Kind(told.part)] if told.part in KINDS else told.part
+        if component is not None:
+            parts.append((f"  {title:<9}{component.scheme:<6}{size(component.nbytes)}\n", ""))
+        elif told.state == "ok":
+            parts.append((f"  {title}\n", ""))
+        if told.state != "ok":
+            parts.append((f"  {title} {told.state}: {told.reason}\n", "$warning"))
+            parts.append((f"    → {told.fix}\n", "$accent"))
+    return parts
+
+
+KINDS = frozenset(kind.value for kind in Kind)

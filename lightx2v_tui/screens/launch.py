@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -18,9 +20,10 @@ from engine.spec.errors import EngineError, JobError
 from engine.spec.image_size import image_size
 from engine.spec.job import MAX_SIZE, SIZE_STEP, fit_area, rounded_frames
 from engine.spec.precision import Precision
-from lightx2v_tui import choices, jobs
+from lightx2v_tui import choices, jobs, runnable
 from lightx2v_tui.catalog import TITLES, Component, Kind, ModelRoot
 from lightx2v_tui.choices import Choice
+from lightx2v_tui.forecast import Held
 from lightx2v_tui.messages import ErrorMet, RunWanted
 from lightx2v_tui.paths import expanded
 from lightx2v_tui.presets import Preset
@@ -28,6 +31,13 @@ from lightx2v_tui.units import size
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.matrix import Cell, Matrix, Row
 
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from engine.spec.estimate import Machine
+    from lightx2v_tui.gpus import Gpu
+
+FORECAST_SECONDS = 0.15  # after the last change
 DEFAULT_OUTPUT = "in the run's folder"
 UNASKED = object()
 #: What the choice of precisions decides; everything else stays as the preset has it.
@@ -54,7 +64,9 @@ class LaunchScreen(Screen[None]):
         Binding("escape", "back", "Models", id="launch.back", tooltip="Back to the models"),
     ]  # fmt: skip
 
-    def __init__(self, root: ModelRoot, preset: Preset | None) -> None:
+    def __init__(
+        self, root: ModelRoot, preset: Preset | None, held: Callable[[], Held] = Held
+    ) -> None:
         super().__init__()
         self._root = root
         self._is_new = preset is None
@@ -67,6 +79,10 @@ class LaunchScreen(Screen[None]):
             self._preset.clip_precision or best.clip,
         )
         self._guided = bool(self._preset.enable_cfg)
+        self._held = held
+        self._gpus: tuple[Gpu, ...] | None = None  # as they were when this form opened
+        self._asked = 0  # forecasts asked for
+        self._soon: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Build the form."""
@@ -101,7 +117,9 @@ class LaunchScreen(Screen[None]):
             if self._guided:
                 yield _editor("negative", preset.negative_prompt, "Negative prompt")
         with Horizontal(id="go"):
-            yield Static(id="summary", markup=False)
+            with Container(id="told"):
+                yield Static(id="summary", markup=False)
+                yield Static(id="forecast", markup=False)
             yield Button("Generate", id="generate", variant="primary", compact=True)
         yield Footer(show_command_palette=False)
 
@@ -188,12 +206,39 @@ class LaunchScreen(Screen[None]):
 
         gpu = next(iter(read_gpus().gpus), None)
         try:
-            output = (preset.output or Path("output.mp4")).absolute()
-            plan = jobs.plan(preset, jobs.default_options(gpu), output, gpu)
+            plan, _ = self._planned(preset, gpu)
         except EngineError as error:
             self.post_message(ErrorMet(error))
         else:
             self.post_message(RunWanted(plan, own_folder=preset.output is None))
+
+    def _planned(self, preset: Preset, gpu: Gpu | None) -> tuple[jobs.Plan, Machine]:
+        """Plan on what the machine has free, and what the engine holds already."""
+        from lightx2v_tui.forecast import machine_of
+        from lightx2v_tui.host import read_memory
+
+        machine = machine_of(gpu, read_memory(), self._held())
+        output = (preset.output or Path("output.mp4")).absolute()
+        return jobs.plan(preset, jobs.default_options(gpu), output, gpu, machine), machine
+
+    @work(thread=True, exit_on_error=False, group="forecast")
+    def _foresee(self, preset: Preset, asked: int) -> None:
+        """Foresee the memory of a run; an answer to an older question is dropped."""
+        from lightx2v_tui.forecast import foresee
+        from lightx2v_tui.gpus import read_gpus
+
+        if self._gpus is None:
+            self._gpus = read_gpus().gpus
+        try:
+            plan, machine = self._planned(preset, next(iter(self._gpus), None))
+            told = "\n".join(foresee(plan.job, machine).lines())
+        except EngineError:
+            told = ""  # what is missing is said elsewhere on this form
+        if asked == self._asked:
+            self.app.call_from_thread(self._show_forecast, told)
+
+    def _show_forecast(self, told: str) -> None:
+        self.query_one("#forecast", Static).update(Content(told))
 
     def _filled(self) -> Preset:
         """The preset with what the form says.
@@ -233,9 +278,9 @@ class LaunchScreen(Screen[None]):
 
     def _show_choice(self) -> None:
         root, choice = self._root, self._choice
-        rows = [_precision_row(root, kind, _picked(choice, kind)) for kind in choices.needed(root)]
+        rows = [_precision_row(root, kind, _picked(choice, kind)) for kind in runnable.needed(root)]
         vaes = tuple(
-            Cell(value, label, choices.reason_no_vae(root, tiny=value == "tiny"))
+            Cell(value, label, runnable.reason_no_vae(root, tiny=value == "tiny"))
             for value, label in (("full", "full"), ("tiny", "tiny"))
         )
         vae = root.find(Kind.TINY_VAE if choice.tiny_vae else Kind.VAE)
@@ -244,7 +289,7 @@ class LaunchScreen(Screen[None]):
 
     def _show_summary(self) -> None:
         root, choice = self._root, self._choice
-        kinds = choices.needed(root)
+        kinds = runnable.needed(root)
         parts = [root.find(kind, _picked(choice, kind)) for kind in kinds]
         parts.append(root.find(Kind.TINY_VAE if choice.tiny_vae else Kind.VAE))
         weights = size(sum(part.nbytes for part in parts if part))
@@ -252,6 +297,14 @@ class LaunchScreen(Screen[None]):
         self.query_one("#summary", Static).update(
             Content(f"{weights} to read{loras}{self._advice()}")
         )
+        if self._soon is not None:
+            self._soon.stop()
+        self._soon = self.set_timer(FORECAST_SECONDS, self._ask_forecast)
+
+    def _ask_forecast(self) -> None:
+        self._asked += 1
+        with suppress(JobError):  # a number that is none yet; the summary says so
+            self._foresee(self._filled(), self._asked)
 
     def _advice(self) -> str:
         """What is wrong or adjusted in the numbers, as they are typed."""
@@ -311,10 +364,10 @@ def _picked(choice: Choice, kind: Kind) -> Precision:
 
 def _precision_row(root: ModelRoot, kind: Kind, picked: Precision) -> Row:
     cells = tuple(
-        Cell(precision.value, precision.value, choices.reason_not(root, kind, precision))
-        for precision in choices.ORDER
+        Cell(precision.value, precision.value, runnable.reason_not(root, kind, precision))
+        for precision in runnable.ORDER
     )
-    return Row(TITLES[kind], cells, choices.ORDER.index(picked), _size(root.find(kind, picked)))
+    return Row(TITLES[kind], cells, runnable.ORDER.index(picked), _size(root.find(kind, picked)))
 
 
 def _size(component: Component | None) -> str:

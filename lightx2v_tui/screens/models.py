@@ -16,17 +16,24 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
-from lightx2v_tui.messages import ErrorMet, MachineRead, ModelChosen, RootFound, ScanEnded
+from lightx2v_tui.messages import (
+    ErrorMet,
+    MachineRead,
+    ModelChosen,
+    RootFound,
+    ScanEnded,
+)
 from lightx2v_tui.widgets.bars import MachineBar, TitleBar
 
 if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
     from lightx2v_tui.catalog import ModelRoot, Skipped
+    from lightx2v_tui.gpus import Gpu
 
 COLUMNS = {"Task": 5, "Size": 8, "Variants": 17}  # and the name takes what they leave
 EMPTY = """No models yet.
 
-lightx2v-tui looks for folders in LightX2V's layout: a model folder with
-original/ fp8/ int8/, or distill_models/ distill_fp8/ distill_int8/, in
+lightx2v-tui looks for Wan models as LightX2V, Wan-AI, ComfyUI and diffusers
+lay them out, whole or in parts, in
 
 {places}
 
@@ -54,6 +61,8 @@ class ModelsScreen(Screen[None]):
         super().__init__()
         self._places = list(places)
         self._roots: dict[str, ModelRoot] = {}
+        self._unconfirmed: set[str] = set()  # remembered from the last scan
+        self._gpu: Gpu | None = None
         self._skipped: list[Skipped] = []
         self._stop = threading.Event()
         self._wanted = ""  # the model the cursor was on before the table was filled anew
@@ -75,7 +84,20 @@ class ModelsScreen(Screen[None]):
         for name, width in (("Model", 44), *COLUMNS.items()):
             table.add_column(name, width=width, key=name)
         table.focus()
+        self._recall()
         self.call_after_refresh(self.action_rescan)
+
+    def _recall(self) -> None:
+        """Show what was found last in the first frame; the scan will confirm it."""
+        from lightx2v_tui.catalog import remembered
+
+        places = [place.absolute() for place in self._places]
+        for root in remembered.load():
+            if any(root.path.absolute().is_relative_to(place) for place in places):
+                self._roots[root.key] = root
+                self._unconfirmed.add(root.key)
+                self._show_row(root)
+        self._explain_current()
 
     def on_unmount(self) -> None:
         """Stop looking."""
@@ -95,7 +117,7 @@ class ModelsScreen(Screen[None]):
                 column.width = width
                 self._empty_table()
                 for root in self._roots.values():
-                    self._add_row(root)
+                    self._show_row(root)
 
     def _empty_table(self) -> None:
         """Empty the table; the cursor comes back to its model when that is there again."""
@@ -105,37 +127,51 @@ class ModelsScreen(Screen[None]):
             self._wanted = str(key.value)
         table.clear()
 
-    def _add_row(self, root: ModelRoot) -> None:
+    def _show_row(self, root: ModelRoot) -> None:
+        """Add the row of a model, or draw it anew where it stands."""
         from lightx2v_tui.screens.describe import row
 
         table = self.query_one(ModelTable)
         width = next(iter(table.columns.values())).width
-        table.add_row(*row(root, width), key=str(root.path))
-        if str(root.path) == self._wanted:
+        cells = row(root, width, remembered=root.key in self._unconfirmed)
+        if root.key in {key.value for key in table.rows}:
+            for column, cell in zip(table.columns, cells, strict=True):
+                table.update_cell(root.key, column, cell)
+            return
+        table.add_row(*cells, key=root.key)
+        if root.key == self._wanted:
             table.move_cursor(row=table.row_count - 1)
 
     def action_rescan(self) -> None:
-        """Look at the disks again."""
+        """Look at the disks again; what is on the screen stays until it is confirmed."""
         self._stop.set()
         self._stop = threading.Event()
-        self._roots.clear()
         self._skipped.clear()
-        self._empty_table()
+        self._unconfirmed = set(self._roots)
+        for root in self._roots.values():
+            self._show_row(root)
         self.query_one(TitleBar).state = "looking…"
         self._scan(self._stop)
-        self._read_machine()
 
     @work(thread=True, exit_on_error=False, group="scan")
     def _scan(self, stop: threading.Event) -> None:
-        import lightx2v_tui.screens.describe  # noqa: F401 - rows need it; not on the screen's thread
-        from lightx2v_tui.catalog import find_roots
+        from lightx2v_tui.catalog import ModelRoot, find_roots, remembered
 
+        self._read_machine()
         started = time.perf_counter()
+        roots, skipped = {}, []
         for found in find_roots(self._places, stop):
-            if not stop.is_set():
-                self.post_message(RootFound(found))
+            if stop.is_set():
+                return
+            if isinstance(found, ModelRoot):
+                roots[found.key] = found
+            else:
+                skipped.append(found)
+            self.post_message(RootFound(found))
         if not stop.is_set():
-            self.post_message(ScanEnded(time.perf_counter() - started))
+            seconds = time.perf_counter() - started
+            self.post_message(ScanEnded(seconds))
+            remembered.save([*roots.values()], skipped, seconds)
 
     @work(thread=True, exit_on_error=False, group="machine")
     def _read_machine(self) -> None:
@@ -147,31 +183,57 @@ class ModelsScreen(Screen[None]):
     def on_machine_read(self, message: MachineRead) -> None:
         """Show what this machine has."""
         self.query_one(MachineBar).show(message.gpus, message.memory)
+        self._gpu = next(iter(message.gpus.gpus), None)
+        self._explain_current()
 
     def on_root_found(self, message: RootFound) -> None:
-        """Add a row."""
+        """Add a row, or confirm the one that is there."""
         from lightx2v_tui.catalog import Skipped
 
         if isinstance(message.found, Skipped):
             self._skipped.append(message.found)
             return
         root = message.found
-        self._roots[str(root.path)] = root
-        self._add_row(root)
-        if len(self._roots) == 1:
-            self._explain(root)
+        self._roots[root.key] = root
+        self._unconfirmed.discard(root.key)
+        self._show_row(root)
+        self._explain_current()
 
     def on_scan_ended(self, message: ScanEnded) -> None:
-        """Say how it went."""
+        """Say how it went; what was remembered and is not there any more goes."""
+        table = self.query_one(ModelTable)
+        for key in self._unconfirmed:
+            del self._roots[key]
+            table.remove_row(key)
+        self._unconfirmed.clear()
+        self._explain_current()
         count = len(self._roots)
         skipped = f", {len(self._skipped)} folders skipped" if self._skipped else ""
         self.query_one(
             TitleBar
         ).state = f"{count} model{'' if count == 1 else 's'} in {message.seconds:.1f} s{skipped}"
         if not count:
-            self.query_one("#detail").border_title = "Nothing found"
-            places = "\n".join(f"  {place}" for place in self._places)
-            self.query_one("#about", Static).update(Content(EMPTY.format(places=places)))
+            self._explain_nothing()
+
+    def _explain_nothing(self) -> None:
+        self.query_one("#detail").border_title = "Nothing found"
+        places = "\n".join(f"  {place}" for place in self._places)
+        skipped = "".join(f"\n\nskipped {item.path}: {item.reason}" for item in self._skipped)
+        text = EMPTY.format(places=places) + skipped
+        self.query_one("#about", Static).update(Content(text))
+
+    def _current(self) -> ModelRoot | None:
+        """The model under the cursor."""
+        table = self.query_one(ModelTable)
+        if not table.row_count:
+            return None
+        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key
+        return self._roots.get(str(key.value))
+
+    def _explain_current(self) -> None:
+        root = self._current()
+        if root is not None:
+            self._explain(root)
 
     @on(DataTable.RowHighlighted)
     def _on_highlight(self, event: DataTable.RowHighlighted) -> None:
@@ -187,7 +249,7 @@ class ModelsScreen(Screen[None]):
         if root is None:
             return
         from engine.spec.errors import JobError
-        from lightx2v_tui.choices import reason_not_runnable
+        from lightx2v_tui.runnable import reason_not_runnable
 
         reason = reason_not_runnable(root)
         if reason:
@@ -199,5 +261,7 @@ class ModelsScreen(Screen[None]):
     def _explain(self, root: ModelRoot) -> None:
         from lightx2v_tui.screens.describe import explain
 
+        about = explain(root, self._gpu, remembered=root.key in self._unconfirmed)
+        skipped = [(f"\nskipped {s.path}: {s.reason}", "$text-muted") for s in self._skipped]
         self.query_one("#detail").border_title = root.name
-        self.query_one("#about", Static).update(explain(root))
+        self.query_one("#about", Static).update(Content.assemble(about, *skipped))

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from engine.spec.architecture import DitArchitecture, T5Architecture
 from engine.spec.errors import CheckpointError
 from engine.spec.header import BITS, Header, read_header
-from lightx2v_tui.catalog.components import find_components, kind_of
+from lightx2v_tui.catalog.components import find_components
+from lightx2v_tui.catalog.files import Listing
+from lightx2v_tui.catalog.recognise import mark_of
 from tests.unit.helpers import dit, raw_safetensors, safetensors_bytes, t5
 
 QUICK = settings(
@@ -136,9 +138,9 @@ def test_networks_of_any_names_and_shapes_are_recognised_or_not(
 ) -> None:
     header = read(file, safetensors_bytes(table))
     assert header is not None
-    kind_of(header)
+    mark_of(header)
     (file.parent / "config.json").write_text(json.dumps(config))
-    found = find_components(file.parent, [file.name])
+    found = find_components(Listing(file.parent, frozenset(), (file.name,)))
     assert len(found) <= 1
     for architecture in (DitArchitecture, T5Architecture):
         try:

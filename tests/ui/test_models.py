@@ -53,7 +53,7 @@ async def test_a_broken_model_is_listed_with_its_reason_and_does_not_open(
         next((model_copy / folder).glob("models_t5*")).unlink()
     app = make_app(places=[model_copy])
     async with app.run_test(size=(120, 36)) as pilot:
-        await until_text(pilot, "missing: T5")
+        await until_text(pilot, "T5 missing")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "the reason")
         assert "cannot run" in text_of(app)

@@ -47,7 +47,7 @@ def test_quantized_and_plain_weights_have_one_architecture() -> None:
     plain = DitArchitecture.from_shapes(shapes_of(dit(3)), {})
     coded = DitArchitecture.from_shapes(shapes_of(dit(3, "F8_E4M3")), {})
     assert plain == coded
-    assert (plain.num_layers, plain.dim, plain.ffn_dim, plain.text_dim) == (3, 8, 16, 4)
+    assert (plain.num_layers, plain.dim, plain.ffn_dim, plain.text_dim) == (3, 8, 16, 8)
 
 
 def test_the_task_follows_from_the_tensors() -> None:

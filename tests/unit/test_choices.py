@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from engine.spec.precision import Precision
-from lightx2v_tui import choices
+from lightx2v_tui import runnable
 from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
-from lightx2v_tui.choices import Choice, preset_for, reason_no_vae, reason_not, recommended
+from lightx2v_tui.choices import Choice, preset_for, recommended
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.presets import Preset
+from lightx2v_tui.runnable import reason_no_vae, reason_not
 from tests.unit.helpers import DISTILLED, PLAIN, dit_block, gpu, write_root, write_safetensors
 
 BF16, FP8, INT8 = Precision.BF16, Precision.FP8, Precision.INT8
@@ -55,7 +56,7 @@ def test_the_best_that_the_gpu_computes_is_recommended(
         (["distill_fp8"], H100, INT8),
         (["distill_fp8", "distill_int8"], H100, BF16),
         (["distill_int8"], A100, FP8),
-        (["distill_models"], None, FP8),
+        (["distill_models"], None, INT8),
         (["distill_models", "distill_fp8"], None, INT8),
     ],
 )
@@ -94,7 +95,7 @@ def test_everything_of_a_whole_model_can_be_picked(demo_model: Path) -> None:
     for kind in (Kind.DIT, Kind.T5):
         assert [reason_not(root, kind, precision) for precision in Precision] == ["", "", ""]
     assert reason_no_vae(root, tiny=True) == reason_no_vae(root, tiny=False) == ""
-    assert choices.reason_not_runnable(root) == ""
+    assert runnable.reason_not_runnable(root) == ""
 
 
 def test_each_no_has_its_reason(model_copy: Path) -> None:
@@ -118,7 +119,7 @@ def test_codes_without_scales_say_how_they_are_stored(tmp_path: Path) -> None:
         block = dit_block(layer, "F8_E4M3", scaled=False)
         write_safetensors(path / "distill_fp8" / f"block_{layer}.safetensors", block)
     assert "no scale" in reason_not(look(path), Kind.DIT, FP8)
-    assert "no usable DiT" in choices.reason_not_runnable(look(path))
+    assert "no usable DiT" in runnable.reason_not_runnable(look(path))
 
 
 @pytest.mark.parametrize(
@@ -134,18 +135,18 @@ def test_a_model_that_lacks_a_part_cannot_run_and_says_which(
     tmp_path: Path, remove: str, said: str
 ) -> None:
     path = write_root(tmp_path / "Model", {"distill_fp8": "fp8"})
-    assert choices.reason_not_runnable(look(path)) == ""
+    assert runnable.reason_not_runnable(look(path)) == ""
     for gone in (path / "distill_fp8").glob(remove):
         shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    assert said in choices.reason_not_runnable(look(path))
+    assert said in runnable.reason_not_runnable(look(path))
 
 
 def test_without_any_vae_nothing_runs(tmp_path: Path) -> None:
     path = write_root(tmp_path / "Model", {"distill_fp8": "fp8"})
     (path / "distill_fp8" / "Wan2.1_VAE.pth").unlink()
-    assert choices.reason_not_runnable(look(path)) == ""
+    assert runnable.reason_not_runnable(look(path)) == ""
     (path / "distill_fp8" / "taew2_1.pth").unlink()
-    assert "no usable VAE" in choices.reason_not_runnable(look(path))
+    assert "no usable VAE" in runnable.reason_not_runnable(look(path))
 
 
 @pytest.mark.parametrize(

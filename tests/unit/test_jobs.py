@@ -17,7 +17,8 @@ from engine.spec.job import Job, StepDistill
 from engine.spec.precision import ComputeDtype, Precision
 from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.choices import Choice, preset_for
-from lightx2v_tui.jobs import Options, Plan, default_options, on_model, plan
+from lightx2v_tui.jobs import Options, Plan, default_options, plan
+from lightx2v_tui.preset_root import on_model
 from lightx2v_tui.presets import Preset, parse, to_json
 from tests.unit.helpers import gpu, write_root
 

@@ -99,8 +99,66 @@ def test_a_comma_before_many_comments_is_read_at_once(filler: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "line"), [("a", 2), ("b", 4), ("c", 5), ('q"', 6), ("d", 0), ("é", 7), ("text", 0)]
+    ("path", "line"),
+    [
+        (("a",), 2), (("b",), 4), (("b", "c"), 5), (('q"',), 6), (("d",), 0), (("é",), 7),
+        (("text",), 0), (("c",), 0), (("fps",), 8),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_key_skips_comments_and_values(path: tuple[str, ...], line: int) -> None:
+    text = (
+        '{\n"a": "b", // "b": 1\n/* "b": 2 */\n"b"\t: {\n"c": "text"},\n"q\\"": 1,\n"é": 1,\n'
+        '"f\\u0070s"\n: 3}'
+    )
+    assert jsonc.line_of(text, *path) == line
+
+
+def test_a_key_of_another_object_is_not_the_one_that_is_meant() -> None:
+    text = '{"a": {\n"fps": 1},\n"list": [{"fps": 2}],\n"fps": 3}'
+    assert jsonc.line_of(text, "fps") == 4
+    assert jsonc.line_of(text, "a", "fps") == 2
+
+
+def test_keys_that_stand_twice_in_one_object_are_found() -> None:
+    text = '{"a": 1,\n"b": {"a": 2},\n"a": 3, "c": [{"x": 1}, {"x": 2}],\n"\\u0061": 4}'
+    found = [(twice.key, twice.line, twice.first) for twice in jsonc.layout(text).duplicates]
+    assert found == [("a", 3, 1), ("a", 4, 1)]
+    assert jsonc.line_of(text, "a") == 4
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e400", "9" * 4001, "-" + "9" * 4000]
 )
-def test_the_line_of_a_key_skips_comments_and_values(key: str, line: int) -> None:
-    text = '{\n"a": "b", // "b": 1\n/* "b": 2 */\n"b"\t: {\n"c": "text"},\n"q\\"": 1,\n"é": 1}'
-    assert jsonc.line_of(text, key) == line
+def test_numbers_that_json_does_not_have_say_line_and_key(number: str) -> None:
+    text = '{"NaN": "NaN", // NaN\n"a": [1,\n' + number + "]}"
+    with pytest.raises(jsonc.JsonError) as caught:
+        jsonc.loads(text)
+    assert (caught.value.line, caught.value.key) == (3, "a")
+    assert "expected a number, got " in str(caught.value)
+    assert len(str(caught.value)) < 80
+
+
+def test_what_is_as_deep_as_can_be_is_read_and_one_more_is_refused() -> None:
+    deep = "[" * jsonc.MAX_DEPTH + "]" * jsonc.MAX_DEPTH
+    assert json.dumps(jsonc.loads(deep), indent=1)
+    with pytest.raises(jsonc.JsonError, match="deep") as caught:
+        jsonc.loads('{"a":\n' + deep + "}")
+    assert caught.value.line == 2
+
+
+@pytest.mark.parametrize("text", ['{"a": 1,}', "// a\n1", "[NaN]", "/**/{}"])
+def test_strict_reads_no_more_than_the_standard(text: str) -> None:
+    with pytest.raises(jsonc.JsonError):
+        jsonc.strict(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"' + '\\"' * 500_000, "/*" * 500_000, '"' * 1_000_001, "[" * 1_000_000,
+     '{"a":' * 200_000, "\\" * 1_000_000],
+    ids=["open string", "open comment", "quotes", "brackets", "objects", "backslashes"],
+)  # fmt: skip
+@pytest.mark.timeout(20)
+def test_large_nonsense_is_refused_in_a_moment(text: str) -> None:
+    with pytest.raises(jsonc.JsonError):
+        jsonc.loads(text)

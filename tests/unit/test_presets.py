@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.demo import DIT
+from engine.spec.job import Lora
 from engine.spec.precision import Precision
-from lightx2v_tui.preset_keys import KEYS, OWN, OWN_KEYS, SPELLINGS
-from lightx2v_tui.presets import Preset, PresetError, parse, read, save, to_json, with_values
+from lightx2v_tui.preset_keys import ARCHITECTURE, KEYS, OWN, OWN_KEYS, SPELLINGS
+from lightx2v_tui.presets import (
+    Preset,
+    PresetError,
+    dumps,
+    is_own,
+    parse,
+    read,
+    save,
+    to_json,
+    with_values,
+)
 
 FP8, INT8, BF16 = Precision.FP8, Precision.INT8, Precision.BF16
 
@@ -135,6 +148,13 @@ def parsed(table: object, *assignments: str) -> Preset:
 
 def without_notes(preset: Preset) -> Preset:
     return replace(preset, notes=())
+
+
+def settled(text: str) -> str:
+    """What is written after reading a text, which must be the same when it is read again."""
+    written = dumps(parse(text, "p.json"))
+    assert dumps(parse(written, "p.json")) == written
+    return written
 
 
 def refused(text: str, *assignments: str) -> PresetError:
@@ -478,3 +498,226 @@ def test_text_that_utf8_cannot_hold_does_not_break_saving(tmp_path: Path, text: 
 def test_with_values_keeps_what_is_not_given() -> None:
     assert with_values(FULL, seed=None, prompt="x") == replace(FULL, prompt="x")
     assert with_values(FULL, negative_prompt="", seed=0).seed == 0
+
+
+#: What people write, in their own words, and every word of it must be there afterwards.
+WORDS = {
+    "a pair": {"sample_guide_scale": [3.5, 4.5]},
+    "an equal pair": {"sample_guide_scale": [3.5, 3.5]},
+    "a whole number": {"sample_shift": 5, "sample_guide_scale": 6},
+    "a fraction": {"sample_shift": 5.0},
+    "LoRAs": {
+        "lora_configs": [
+            {"name": "high_noise_model", "path": "/l/a", "strength": 1, "alpha": None},
+            {"path": "/l/b"},
+            {"path": "/l/a", "strength": 1.0, "name": "low_noise_model"},
+        ]
+    },
+    "both DiTs": {
+        "dit_quantized_ckpt": "/q", "dit_original_ckpt": "/o",
+        "mm_config": {"mm_type": "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm"},
+    },
+    "both T5s": {
+        "t5_original_ckpt": "/o", "t5_quantized": True, "t5_quantized_ckpt": "/q",
+        "t5_quant_scheme": "fp8-q8f",
+    },
+    "an operator": {"dit_quantized": True, "dit_quant_scheme": "int8-torchao"},
+    "a flag alone": {"dit_quantized": True},
+    "a scheme that is switched off": {"dit_quantized": False, "dit_quant_scheme": "fp8-sgl"},
+    "schemes that disagree": {"dit_quant_scheme": "fp8", "mm_config": {"mm_type": "int8"}},
+    "sizes": {"patch_size": [1, 2, 2], "vae_stride": [4, 16, 16], "dim": 3072, "eps": 1e-06},
+    "tables": {"parallel": {"seq_p_size": 2, "cfg_p_size": None}, "mm_config": {"z": 1, "a": [2]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", WORDS.values(), ids=WORDS)
+def test_every_word_of_a_file_survives(table: dict[str, object]) -> None:
+    written = json.loads(settled(json.dumps(table)))
+    for key, value in table.items():
+        if isinstance(value, dict):
+            assert written[key].items() >= value.items()
+        else:
+            assert json.dumps(written[key]) == json.dumps(value)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in GUIDE.values()], ids=GUIDE)
+def test_the_snippets_of_the_guide_keep_their_paths(text: str) -> None:
+    written = settled(text)
+    for path in re.findall(r'"(/path/to/[^"]+)"', text):
+        assert path in written
+
+
+def test_unknown_keys_keep_their_order() -> None:
+    names = ["zebra", "fps", "apple", "parallel", "mango", "vae_path", "Zoo"]
+    written = json.loads(settled(json.dumps(dict.fromkeys(names, "x") | {"fps": 1})))
+    assert [key for key in written if key in names and key not in KEYS] == [
+        name for name in names if name not in KEYS
+    ]
+
+
+def test_the_operator_of_mm_type_is_the_one_that_lightx2v_is_told() -> None:
+    table = to_json(parsed({"mm_config": {"mm_type": "W-int8-channel-sym-A-int8-Q8F"}}))
+    assert table["dit_quant_scheme"] == "int8-q8f"
+    assert table["dit_quantized"] is True
+    table = to_json(parsed({"dit_quantized": True, "dit_quant_scheme": "fp8-sgl"}))
+    assert str(table["mm_config"]).endswith("-Sgl'}")
+
+
+def test_a_value_that_is_changed_is_not_written_in_its_old_words() -> None:
+    table = {
+        "sample_guide_scale": [3.5, 4.5], "sample_shift": 5, "t5_quantized": True,
+        "t5_quant_scheme": "fp8-q8f", "t5_quantized_ckpt": "/q", "t5_original_ckpt": "/o",
+        "dit_quantized": True, "dit_quant_scheme": "fp8-sgl", "dit_quantized_ckpt": "/d",
+        "lora_configs": [{"path": "/l", "strength": 1, "name": "high_noise_model"}],
+    }  # fmt: skip
+    loras = (Lora(Path("/l"), 1.0), Lora(Path("/new"), 0.5))
+    preset = replace(parsed(table), guidance_scale=4.0, shift=3.0, t5_precision=INT8,
+                     t5=Path("/int8"), dit=Path("/other"), loras=loras)  # fmt: skip
+    written = to_json(preset)
+    assert written["sample_guide_scale"] == 4.0
+    assert written["sample_shift"] == 3.0
+    assert written["t5_quant_scheme"] == "int8"
+    assert written["t5_quantized_ckpt"] == "/int8"
+    assert "t5_original_ckpt" not in written
+    assert written["dit_quant_scheme"] == "fp8-sgl"  # only its folder was changed
+    assert written["dit_quantized_ckpt"] == "/other"
+    assert written["lora_configs"] == [
+        {"path": "/l", "strength": 1, "name": "high_noise_model"},
+        {"path": "/new", "strength": 0.5},
+    ]
+    removed = to_json(replace(parsed(table), t5=None, t5_precision=None, loras=None))
+    assert not {key for key in removed if key.startswith(("t5_", "lora"))}
+    assert without_notes(parsed(written)) == preset
+
+
+def test_the_weights_outrank_the_sizes_that_a_file_says() -> None:
+    table = to_json(replace(parsed({"dim": 1, "num_layers": 99, "fps": 8}), architecture=DIT))
+    assert (table["dim"], table["num_layers"]) == (DIT.dim, DIT.num_layers)
+    assert list(table)[-1 - len(ARCHITECTURE) : -1] == list(ARCHITECTURE)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_has_no_word_for_is_neither_written_nor_read(
+    tmp_path: Path, value: float
+) -> None:
+    path = tmp_path / "p.json"
+    for preset in (Preset(shift=value), Preset(extra={"a": [value]}),
+                   Preset(loras=(Lora(Path("/l"), value),))):  # fmt: skip
+        with pytest.raises(PresetError, match="cannot be written"):
+            save(preset, path)
+    assert not path.exists()
+    error = refused(f'{{"fps": 1,\n"own": {{"deep":\n{json.dumps(value)}}}}}')
+    assert error.what == "p.json, line 3: `deep` has a wrong value"
+    assert error.why == f"expected a number, got {json.dumps(value)}"
+    assert "`deep`" in error.fix
+    assert "`fps`" in refused("{}", f"fps={json.dumps(value)}").what
+
+
+def test_a_key_that_stands_twice_is_noted() -> None:
+    (note,) = parse('{"fps": 1,\n\n"fps": 2}', "p.json").notes
+    assert note == "p.json, line 3: `fps` stands on line 1 too; the last one is used"
+    assert parse('{"fps": 1,\n\n"fps": 2}', "p.json").fps == 2
+    error = refused('{"fps": "a",\n"fps": "b"}')
+    assert error.what.startswith("p.json, line 2")
+
+
+def test_a_mistyped_key_of_the_apps_own_is_noted() -> None:
+    (note,) = parse('{\n"lightx2v_tui": {\n"promt": "a fox"}}', "p.json").notes
+    assert note == "p.json, line 3: `promt` is not known and is kept; did you mean `prompt`?"
+
+
+def test_a_mistyped_key_of_mm_config_is_noted() -> None:
+    (note,) = parse('{"mm_config": {\n"mm_typ": "x", "weight_auto_quant": false}}', "p.json").notes
+    assert note == "p.json, line 2: `mm_typ` is not known and is kept; did you mean `mm_type`?"
+
+
+@pytest.mark.parametrize("key", sorted(OWN_KEYS))
+def test_a_value_of_the_apps_own_in_the_wrong_place_is_noted(key: str) -> None:
+    preset = parsed({key: 1})
+    (note,) = preset.notes
+    assert note.endswith(f"`{key}` is kept and not used; it belongs under `lightx2v_tui`")
+    assert preset.extra == {key: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('"infer_steps": 4.0', "4"), ('"infer_steps": "40"', "40"),
+        ('"enable_cfg": "True"', "true"),
+        ('"use_tae": 1', "true"), ('"cpu_offload": 0', "false"), ('"sample_shift": "5.5"', "5.5"),
+        ('"denoising_step_list": "[1000, 500]"', "[1000, 500]"),
+        ('"lightx2v_tui": {"seed": "42"}', "42"),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_kind_is_told_as_it_was_meant(text: str, meant: str) -> None:
+    assert refused(f"{{{text}}}").fix.endswith(f" as {meant}.")
+
+
+@pytest.mark.parametrize("text", ['"infer_steps": "many"', '"infer_steps": 4.5', '"vae_path": 1'])
+def test_no_meaning_is_made_up(text: str) -> None:
+    assert refused(f"{{{text}}}").fix.startswith("Correct `")
+
+
+def test_half_a_character_is_no_path() -> None:
+    assert "vae_path" in refused('{"vae_path": "/a/\\ud800"}').what
+    assert parse('{"vae_path": "/a/\\udcff"}', "p.json").vae == Path("/a/\udcff")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": ' + "[" * 100 + "]" * 100 + "}", '{"a": ' * 3000 + "1" + "}" * 3000, '{"a": \n"\\x"}',
+     '{"a\0": 1', '{"a": "\0"}'],
+    ids=["lists", "objects", "escape", "NUL outside", "NUL inside"],
+)  # fmt: skip
+def test_hostile_texts_are_refused(text: str) -> None:
+    assert refused(text).what.startswith("p.json, line")
+
+
+def test_an_assignment_too_deep_to_be_written_is_refused() -> None:
+    refused("{}", ".".join("a" * 200) + "=1")
+    assert parse("{}", "p.json", ("a=" + "[" * 3000,)).extra == {"a": "[" * 3000}
+
+
+def test_a_file_is_the_apps_own_only_as_the_app_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    save(replace(FULL, architecture=DIT), path)
+    own = path.read_bytes()
+    assert is_own(path)
+    changed = [
+        own + b"\n", b"\xef\xbb\xbf" + own, own.replace(b"  ", b"    "), own[:-2], b"", b"{}",
+        b"\xff",
+        own.replace(b'"fps": 16', b'"fps": 16 // mine'),
+        own.replace(b'"fps": 16', b'"fps": "x"'),
+    ]  # fmt: skip
+    for content in changed:
+        path.write_bytes(content)
+        assert not is_own(path), content
+    path.write_bytes(own.replace(b'"fps": 16', b'"fps": 24'))  # as a program would change it
+    assert is_own(path)
+    assert not is_own(tmp_path)
+    assert not is_own(tmp_path / "none.json")
+
+
+def test_a_name_that_is_no_text_is_written_as_text_and_read_as_it_was(tmp_path: Path) -> None:
+    path, preset = tmp_path / "p.json", Preset(vae=Path("/m/\udcff.pth"), prompt="a\ud800b")
+    save(preset, path)
+    assert dumps(preset).encode() == path.read_bytes()
+    assert read(path) == preset
+    assert is_own(path)
+
+
+def test_a_preset_that_cannot_be_replaced_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.json"
+    save(FULL, path)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save(replace(FULL, fps=1), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.glob("*p.json*")) == [path]

@@ -1,0 +1,136 @@
+"""A folder's listing, kept to the names that matter, and the small JSON files beside weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from engine.spec.errors import CheckpointError
+
+WEIGHTS = (".safetensors", ".pth", ".pt", ".gguf")
+INDEX = ".safetensors.index.json"
+UNFINISHED = (".incomplete", ".part", ".partial", ".aria2", ".crdownload", ".tmp")
+MODEL_INDEX = "model_index.json"  # of diffusers
+MATTERS = (*WEIGHTS, *UNFINISHED, INDEX, MODEL_INDEX)
+#: The last letters of names that matter: most names are sorted out by them alone.
+TAILS = frozenset(tail for name in MATTERS for tail in (name[-3:], name[-3:].upper()))
+#: Never entered: what programs keep there is not for people, or is reached another way.
+SKIP = frozenset({
+    "node_modules", "site-packages", "__pycache__", "proc", "sys", "dev", "blobs", "refs",
+})  # fmt: skip
+MAX_CONFIG_BYTES = 1_000_000
+MAX_INDEX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One folder: its subfolders, and those of its files whose names matter."""
+
+    place: Path | str
+    folders: frozenset[str]
+    files: tuple[str, ...]
+    links: frozenset[str] = frozenset()  # which of the subfolders are links
+
+    @cached_property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.place)
+
+    @cached_property
+    def weights(self) -> tuple[str, ...]:
+        """Names of weight files, sorted."""
+        return tuple(sorted(name for name in self.files if name.lower().endswith(WEIGHTS)))
+
+    @cached_property
+    def indexes(self) -> tuple[str, ...]:
+        """Names of safetensors indexes, sorted."""
+        return tuple(sorted(name for name in self.files if name.endswith(INDEX)))
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Names of downloads of weights that did not end."""
+        stems = ((name, name.lower().rpartition(".")[0]) for name in self.files)
+        return tuple(name for name, stem in stems
+                     if name.lower().endswith(UNFINISHED) and stem.endswith(WEIGHTS))  # fmt: skip
+
+
+def list_folder(path: Path | str) -> Listing:
+    """List one folder; nothing but links is looked at more closely than by name.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    folders, links, files = [], [], []
+    with os.scandir(path) as entries:
+        for entry in entries:  # of a large disk there are millions: nothing here is for show
+            name = entry.name
+            if name[-3:] in TAILS and name.lower().endswith(MATTERS):
+                if name[0] != ".":
+                    files.append(name)
+                continue
+            try:
+                if entry.is_dir() and name[0] != "." and name not in SKIP:
+                    folders.append(name)
+                    if entry.is_symlink():
+                        links.append(name)
+            except OSError:  # a link loop
+                continue
+    return Listing(path, frozenset(folders), tuple(files), frozenset(links))
+
+
+def read_config(folder: Path) -> Mapping[str, object]:
+    """Read `config.json` of a folder; empty where there is none.
+
+    Raises:
+        CheckpointError: the file is there but is not a JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        with path.open("rb") as file:
+            value = json.loads(file.read(MAX_CONFIG_BYTES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad_config(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _bad_config(path, f"it holds a {type(value).__name__}, not an object")
+    return value
+
+
+def _bad_config(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path.parent.name}/config.json is not JSON",
+        f"{path}: {why}",
+        "Download config.json again, or delete it: sizes are read from the weights.",
+    )
+
+
+def read_index(path: Path) -> frozenset[str]:
+    """Read which files an index names.
+
+    Raises:
+        CheckpointError: it is no index, or names files outside its folder.
+    """
+    try:
+        with path.open("rb") as file:
+            weight_map = json.loads(file.read(MAX_INDEX_BYTES))["weight_map"]
+        names = frozenset(weight_map.values())
+        listed = frozenset(str(name) for name in names)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise CheckpointError(
+            f"{path.name} is damaged; download it again", str(path), "Download it again."
+        ) from None
+    outside = sorted(
+        name for name in listed if name != Path(name).name or name in ("", "..") or "\0" in name
+    )
+    if outside:
+        raise CheckpointError(
+            f"{path.name} names a file outside its folder: {outside[0][:80]}",
+            str(path),
+            "Do not use this index; download it again from the model's own repository.",
+        )
+    return listed

@@ -1,0 +1,56 @@
+"""Parts that one model lacks and another folder or disk has: a T5 is a T5 wherever it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lightx2v_tui.catalog.assembly import mismatch
+from lightx2v_tui.catalog.layouts import Found
+from lightx2v_tui.catalog.model import Component, Kind, ModelRoot
+
+OFFERED = (Kind.T5, Kind.CLIP, Kind.VAE, Kind.TINY_VAE)
+
+
+def with_offers(roots: Sequence[ModelRoot], loose: Sequence[Found]) -> Iterator[ModelRoot]:
+    """Yield the roots that lack something which lies elsewhere, each with its offers."""
+    pool = [c for found in loose for c in found.parts if c.usable]
+    pool += [c for root in roots for c in _own(root) if c.usable and c.kind in OFFERED]
+    tokenizers = [path for found in loose for path in found.tokenizers]
+    tokenizers += [v.tokenizer for root in roots for v in root.variants if v.tokenizer]
+    for root in roots:
+        offered = offer(root, pool, tokenizers)
+        if offered != root:
+            yield offered
+
+
+def offer(root: ModelRoot, pool: Sequence[Component], tokenizers: Sequence[Path]) -> ModelRoot:
+    """The root with what fits it of `pool`, for each kind of network that it has none of."""
+    lacks = _needed(root) - {component.kind for component in _own(root) if component.usable}
+    taken: dict[tuple[Kind, object], Component] = {}
+    for component in pool if lacks else ():
+        if component.kind in lacks and _fits(component, root):
+            taken.setdefault((component.kind, component.precision), component)
+    lacks_tokenizer = not any(variant.tokenizer for variant in root.variants)
+    return replace(
+        root,
+        offers=tuple(taken.values()),
+        tokenizer_offer=next(iter(tokenizers), None) if lacks_tokenizer else None,
+    )
+
+
+def _own(root: ModelRoot) -> Iterator[Component]:
+    for variant in root.variants:
+        yield from variant.components.values()
+    yield from root.others
+
+
+def _needed(root: ModelRoot) -> set[Kind]:
+    """A CLIP only where the model has image layers; a tiny VAE is never missed."""
+    image = root.architecture is not None and root.architecture.image_dim is not None
+    return {Kind.T5, Kind.VAE, *((Kind.CLIP,) if image else ())}
+
+
+def _fits(component: Component, root: ModelRoot) -> bool:
+    return root.architecture is not None and not mismatch(component, root.architecture)

@@ -1,0 +1,94 @@
+"""Will it fit, and how long will it load: the engine's estimate for this machine, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from engine.spec.estimate import Estimate, Machine, estimate
+from engine.spec.job import Job
+from lightx2v_tui.catalog.disk import disk_of
+from lightx2v_tui.gpus import Gpu
+from lightx2v_tui.host import HostMemory
+from lightx2v_tui.units import duration, size
+
+TITLES = {"dit": "DiT", "t5": "T5", "clip": "CLIP", "vae": "VAE"}
+VERDICTS = {"fits": "fits", "offload": "fits with offload", "too big": "does not fit"}
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that the engine of this process holds already: on the device and in RAM."""
+
+    vram: int = 0
+    ram: int = 0
+
+
+NOTHING_HELD = Held()
+
+
+def machine_of(gpu: Gpu | None, memory: HostMemory, held: Held = NOTHING_HELD) -> Machine:
+    """What a run may use: what the engine holds already is free for its next run."""
+    return Machine(
+        vram_total=gpu.total_bytes if gpu else 0,
+        vram_free=gpu.free_bytes + held.vram if gpu else 0,
+        ram_available=memory.available + held.ram,
+        ram_process=max(0, memory.process - held.ram),
+        capability=gpu.capability if gpu else None,
+    )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An estimate beside what the machine has."""
+
+    job: Job
+    machine: Machine
+    estimate: Estimate
+    seconds: float  # of reading the weights; 0 where the disk's speed is not known
+
+    @property
+    def fits(self) -> bool:
+        """True where the run is expected to come through."""
+        return self.estimate.verdict != "too big"
+
+    def line(self) -> str:
+        """The forecast in one line."""
+        told = self.estimate
+        parts = [f"RAM {size(told.ram_peak)} of {size(self.machine.ram_available)}"]
+        if told.vram_needed:
+            parts.insert(0, f"VRAM {size(told.vram_needed)} of {size(self.machine.vram_free)}")
+        parts.append(f"reads {size(told.disk_read)}{self._time()}")
+        return f"{', '.join(parts)}: {VERDICTS[told.verdict]}{self._offload()}"
+
+    def _time(self) -> str:
+        return f" in about {duration(self.seconds)}" if self.seconds else ""
+
+    def _offload(self) -> str:
+        """Which networks do not stay where they compute."""
+        names = ", ".join(TITLES[name] for name in self.estimate.offloaded)
+        on_gpu = self.job.device != "cpu"
+        return f" ({names} {'in RAM' if on_gpu else 'unloaded after use'})" if names else ""
+
+    def lines(self) -> Iterator[str]:
+        """The forecast, and what would help where it does not fit."""
+        yield self.line()
+        yield from self.estimate.advice
+
+    def as_json(self) -> dict[str, object]:
+        """The figures, for other programs."""
+        told = asdict(self.estimate)  # stages with it
+        told["placings"] = {name: place.value for name, place in told["placings"].items()}
+        machine = asdict(self.machine)
+        return {**told, "machine": machine, "load_seconds": round(self.seconds, 1)}
+
+
+def foresee(job: Job, machine: Machine) -> Forecast:
+    """Foresee a job on a machine.
+
+    Raises:
+        CheckpointError: a file is missing or its header is broken.
+    """
+    told = estimate(job, machine)
+    speed = disk_of(job.dit.files[0].parent).bytes_per_second
+    return Forecast(job, machine, told, told.disk_read / speed if speed else 0.0)
