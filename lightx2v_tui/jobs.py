@@ -29,6 +29,7 @@ from engine.spec.job import (
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 from lightx2v_tui import choices, runnable
 from lightx2v_tui.catalog import TITLES, TOKENIZER, Component, Kind, component_at
+from lightx2v_tui.catalog.completeness import not_computed
 from lightx2v_tui.choices import Choice
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.preset_root import model_at
@@ -117,7 +118,7 @@ def plan(
         raise _broken(Kind.DIT, dit)
     full = replace(full, architecture=dit.architecture, task=dit.architecture.task)
     family = "wan2.2" if dit.expert else dit.architecture.family
-    if reason := runnable.reason_not_computed(family, dit.architecture.task):
+    if reason := not_computed(family, dit.architecture.task):
         raise JobError("This model does not run yet", reason, "Choose a Wan 2.1 T2V or I2V model.")
     parts = _parts(full, dit)
     notes = list(full.notes)

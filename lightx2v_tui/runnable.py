@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.spec.precision import Precision
+from lightx2v_tui.catalog.completeness import not_computed
 from lightx2v_tui.catalog.model import TITLES, Kind, ModelRoot
 
 #: Tasks that run, and how many steps Wan 2.1's own models take for each.
@@ -18,15 +19,7 @@ def reason_not_runnable(root: ModelRoot) -> str:
         dit = root.find(Kind.DIT)
         problem = dit.problems[0] if dit and dit.problems else "its DiT was not found"
         return f"the DiT cannot be read: {problem}"
-    return reason_not_computed(root.family, root.task) or _missing_part(root)
-
-
-def reason_not_computed(family: str, task: str) -> str:
-    """Say why this engine cannot compute a kind of model yet; empty where it can."""
-    if family == "wan2.2":
-        what = "is one network with a VAE of its own" if task == "ti2v" else "needs two experts"
-        return f"Wan 2.2 {task} {what}: recognised, but it does not run yet"
-    return "" if task in STEPS else f"{task} models are recognised, but do not run yet"
+    return not_computed(root.family, root.task) or _missing_part(root)
 
 
 def needed(root: ModelRoot) -> tuple[Kind, ...]:

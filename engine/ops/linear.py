@@ -42,7 +42,7 @@ class QuantizedLinear(nn.Module):
         """Map [..., in] to [..., out] in the dtype of `hidden`."""
         product = self.product(hidden.reshape(-1, hidden.shape[-1]))  # float32 [tokens, out]
         if self.bias is not None:
-            product = product + self.bias
+            product = product.add_(self.bias)
         return product.to(hidden.dtype).unflatten(0, hidden.shape[:-1])
 
     def product(self, tokens: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Fp8Linear(QuantizedLinear):
                 out_dtype=torch.bfloat16, use_fast_accum=True,
             )  # fmt: skip
         exact = codes.to(torch.float32) @ self.codes.to(torch.float32).t()
-        return exact * scale * self.weight_scale.t()
+        return exact.mul_(scale).mul_(self.weight_scale.t())
 
 
 class Fp8AdaLinear(QuantizedLinear):
@@ -86,7 +86,7 @@ class Fp8AdaLinear(QuantizedLinear):
         codes, scale = per_token_fp8(tokens)
         one = scale.new_ones(())
         exact = torch._scaled_mm(codes, self.codes.t(), one, one, out_dtype=torch.float32)
-        return exact * scale * self.weight_scale.t()
+        return exact.mul_(scale).mul_(self.weight_scale.t())
 
 
 class Int8Linear(QuantizedLinear):
@@ -99,7 +99,7 @@ class Int8Linear(QuantizedLinear):
         if tokens.is_cuda and missing > 0:
             codes = F.pad(codes, (0, 0, 0, missing))
         exact = torch._int_mm(codes, self.codes.t())[: tokens.shape[0]]
-        return exact * scale * self.weight_scale.t()
+        return (exact * scale).mul_(self.weight_scale.t())
 
 
 def choose_linear(codes: torch.dtype, shape: tuple[int, int], compute: QuantCompute,

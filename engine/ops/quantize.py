@@ -37,6 +37,7 @@ def per_channel(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _scale_rows(values: Tensor, largest: float) -> tuple[Tensor, Tensor]:
-    values = values.float()
-    scale = values.abs().amax(dim=-1, keepdim=True).div_(largest).clamp_min_(SMALLEST_SCALE)
-    return values / scale, scale
+    """One new float32 tensor as large as `values`, and no other: there are gigabytes of them."""
+    lowest, highest = values.amin(dim=-1, keepdim=True), values.amax(dim=-1, keepdim=True)
+    scale = torch.maximum(highest, lowest.neg()).float().div_(largest).clamp_min_(SMALLEST_SCALE)
+    return values.to(torch.float32, copy=True).div_(scale), scale

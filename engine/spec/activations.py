@@ -66,7 +66,7 @@ class Linear:
         upcast = FLOAT if item < FLOAT else 0
         if self.products is Products.EXACT:
             weight = FLOAT * self.widest if self.on_cpu else 0
-            return max(3 * FLOAT * values, (FLOAT + item) * values + weight)
+            return max(2 * FLOAT * values, (FLOAT + item) * values + weight)
         if self.products is Products.FUSED:
             return (item + upcast + FLOAT) * values
         if self.products is Products.DEQUANT:

@@ -12,7 +12,7 @@ from engine.spec.errors import CheckpointError
 from engine.spec.header import Header, TensorInfo, read_header
 from engine.spec.keys import DIT_PREFIXES, dit_names
 from lightx2v_tui.catalog.files import Listing, list_folder, read_config, read_index
-from lightx2v_tui.catalog.model import Component, Kind, LoraFacts
+from lightx2v_tui.catalog.model import TITLES, Component, Kind, LoraFacts
 from lightx2v_tui.catalog.recognise import (
     Recogniser,
     WeightFile,
@@ -239,9 +239,9 @@ def _unread(kind: Kind, style: str, scheme: str, width: int) -> str:
     if style == "gguf":
         return "it is a GGUF file, which this engine does not read"
     if style not in READ_STYLES.get(kind, (style,)):
-        whose = "ComfyUI" if style == "comfyui" else style
-        return (f"its tensors have {whose}'s names, which this engine does not read for a "
-                f"{kind.value}; it reads {WANTED[kind]}")  # fmt: skip
+        whose = {"comfyui": "ComfyUI's", "transformers": "transformers'"}.get(style, f"{style}'s")
+        return (f"its tensors have {whose} names, which this engine does not read for a "
+                f"{TITLES[kind]}; it reads {WANTED[kind]}")  # fmt: skip
     if kind in (Kind.VAE, Kind.TINY_VAE) and width == WAN22_CHANNELS:
         return "it belongs to Wan 2.2 TI2V-5B, which does not run yet"
     return "" if "with" not in scheme else f"stored as {scheme}, which this engine does not compute"

@@ -33,7 +33,7 @@ class Listing:
     place: Path | str
     folders: frozenset[str]
     files: tuple[str, ...]
-    links: frozenset[str] = frozenset()  # which of the subfolders are links
+    links: frozenset[str] = frozenset()  # which of the subfolders are links, to a folder or not
 
     @cached_property
     def path(self) -> Path:
@@ -72,13 +72,12 @@ def list_folder(path: Path | str) -> Listing:
                 if name[0] != ".":
                     files.append(name)
                 continue
-            try:
-                if entry.is_dir() and name[0] != "." and name not in SKIP:
-                    folders.append(name)
-                    if entry.is_symlink():
-                        links.append(name)
-            except OSError:  # a link loop
+            if entry.is_symlink():  # where it leads is not asked: that disk may not answer
+                links.append(name)
+            elif not entry.is_dir():
                 continue
+            if name[0] != "." and name not in SKIP:
+                folders.append(name)
     return Listing(path, frozenset(folders), tuple(files), frozenset(links))
 
 

@@ -19,8 +19,11 @@ def with_offers(roots: Sequence[ModelRoot], loose: Sequence[Found]) -> Iterator[
     pool += [c for root in roots for c in _own(root) if c.usable and c.kind in OFFERED]
     tokenizers = [path for found in loose for path in found.tokenizers]
     tokenizers += [v.tokenizer for root in roots for v in root.variants if v.tokenizer]
+    loras = [c for found in loose for c in found.parts if c.kind is Kind.LORA]
     for root in roots:
         offered = offer(root, pool, tokenizers)
+        more = tuple(lora for lora in loras if _changes(lora, root))
+        offered = replace(offered, loras=(*root.loras, *more))
         if offered != root:
             yield offered
 
@@ -54,3 +57,11 @@ def _needed(root: ModelRoot) -> set[Kind]:
 
 def _fits(component: Component, root: ModelRoot) -> bool:
     return root.architecture is not None and not mismatch(component, root.architecture)
+
+
+def _changes(lora: Component, root: ModelRoot) -> bool:
+    """A LoRA is for DiTs of one width, and one of image layers for image-to-video models."""
+    arch, facts = root.architecture, lora.lora
+    if arch is None or facts is None or lora.problems or facts.dim != arch.dim:
+        return False
+    return arch.image_dim is not None or not facts.image

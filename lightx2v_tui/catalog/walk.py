@@ -98,7 +98,8 @@ class _Walker:
                     self.told.put(found)
             self.told.put(None)
         except Exception as error:  # noqa: BLE001 - boundary: raised again where it is waited for
-            self.told.put(error)
+            if self.turn == turn:
+                self.told.put(error)
 
     def _look(self, place: _Place) -> tuple[Found | Skipped | None, list[_Place]]:
         """Look at one folder; gives what it is, and which folders to look at next."""

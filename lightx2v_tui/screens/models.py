@@ -208,7 +208,8 @@ class ModelsScreen(Screen[None]):
         self._unconfirmed.clear()
         self._explain_current()
         count = len(self._roots)
-        skipped = f", {len(self._skipped)} folders skipped" if self._skipped else ""
+        missed = len(self._skipped)
+        skipped = f", {missed} folder{'' if missed == 1 else 's'} skipped" if missed else ""
         self.query_one(
             TitleBar
         ).state = f"{count} model{'' if count == 1 else 's'} in {message.seconds:.1f} s{skipped}"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Button, Input, TextArea
+from textual.widgets import Button, Input, Static, TextArea
 
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.gpus import Gpu, GpuReading
 from lightx2v_tui.screens.dialogs import ErrorDialog
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.widgets.matrix import Matrix
-from tests.ui.driver import cut_off, text_of, until
+from tests.ui.driver import cut_off, text_of, until, until_text
 
 MakeApp = Callable[..., LightX2VApp]
 
@@ -156,3 +156,23 @@ async def test_recommended_puts_the_choice_back(make_app: MakeApp) -> None:
         assert matrix.rows[0].picked == 1
         await pilot.press("a")
         await until(pilot, lambda: matrix.rows[0].picked == 0, "the recommended precision")
+
+
+async def test_the_form_foresees_memory_and_follows_the_numbers(
+    make_app: MakeApp, size: tuple[int, int]
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        await until_text(pilot, "fits")
+        before = str(app.screen.query_one("#forecast", Static).content)
+        assert before.startswith(("RAM", "VRAM"))
+        assert not cut_off(app)
+        app.screen.query_one("#width", Input).value = "1280"
+        app.screen.query_one("#height", Input).value = "720"
+        app.screen.query_one("#frames", Input).value = "81"
+        await until(
+            pilot,
+            lambda: str(app.screen.query_one("#forecast", Static).content) != before,
+            "another forecast",
+        )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
+from lightx2v_tui import catalog
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.paths import themes_dir
 from lightx2v_tui.screens.dialogs import ErrorDialog, KeysHelp
@@ -13,6 +17,7 @@ from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.models import ModelsScreen, ModelTable
 from lightx2v_tui.themes import load_themes
 from tests.ui.driver import cut_off, text_of, until, until_text
+from tests.unit.helpers import dit, write_folder, write_safetensors
 
 MakeApp = Callable[..., LightX2VApp]
 
@@ -191,3 +196,106 @@ async def test_q_quits(make_app: MakeApp) -> None:
         await pilot.press("q")
         await pilot.pause()
     assert app.return_code == 0
+
+
+async def test_a_second_start_shows_what_was_found_before_it_has_looked(
+    make_app: MakeApp, demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    async with app.run_test() as pilot:
+        await until_text(pilot, "1 model in")
+    go = threading.Event()
+    monkeypatch.setattr(catalog, "find_roots", waiting(go), raising=False)
+    app = make_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, demo_model.name[:12])
+        assert "remembered from the last scan" in text_of(app)
+        go.set()
+        await until_text(pilot, "1 model in")
+        assert "remembered" not in text_of(app)
+        assert "ready to launch" in text_of(app)
+
+
+def waiting(go: threading.Event) -> Callable[..., Iterator[object]]:
+    """The scan, which begins when it is told to."""
+    from lightx2v_tui.catalog.walk import find_roots
+
+    def scan(places: list[Path], stop: threading.Event) -> Iterator[object]:
+        go.wait(30)
+        yield from find_roots(places, stop)
+
+    return scan
+
+
+async def test_what_was_remembered_and_is_gone_goes_with_the_scan(
+    make_app: MakeApp, model_copy: Path
+) -> None:
+    app = make_app(places=[model_copy])
+    async with app.run_test() as pilot:
+        await until_text(pilot, "1 model in")
+    shutil.rmtree(model_copy)
+    app = make_app(places=[model_copy])
+    async with app.run_test() as pilot:
+        await until_text(pilot, "No models yet")
+        assert app.screen.query_one(ModelTable).row_count == 0
+
+
+async def test_models_of_other_places_are_not_remembered_here(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    app = make_app()
+    async with app.run_test() as pilot:
+        await until_text(pilot, "1 model in")
+    (tmp_path / "empty").mkdir()
+    app = make_app(places=[tmp_path / "empty"])
+    async with app.run_test() as pilot:
+        await until_text(pilot, "No models yet")
+
+
+async def test_a_rescan_keeps_the_cursor_and_updates_rows(
+    make_app: MakeApp, model_copy: Path, demo_model: Path
+) -> None:
+    app = make_app(places=[demo_model, model_copy])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "2 models in")
+        await pilot.press("down")
+        next((model_copy / "distill_fp8").glob("models_t5*")).unlink()
+        await pilot.press("r")
+        await until_text(pilot, "fp8!")
+        assert app.screen.query_one(ModelTable).cursor_row == 1
+        assert "T5 elsewhere" in text_of(app)
+
+
+async def test_each_missing_piece_has_its_next_step(make_app: MakeApp, model_copy: Path) -> None:
+    for folder in ("distill_models", "distill_fp8", "distill_int8"):
+        next((model_copy / folder).glob("models_t5*")).unlink()
+    app = make_app(places=[model_copy])
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until_text(pilot, "T5 missing")
+        await until_text(pilot, "hf download lightx2v/Encoders")
+
+
+async def test_folders_that_could_not_be_looked_at_are_told(
+    make_app: MakeApp, demo_model: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "loop").symlink_to("loop")
+    app = make_app(places=[demo_model, place])
+    async with app.run_test(size=(160, 60)) as pilot:
+        await until_text(pilot, "1 folder skipped")
+        await until_text(pilot, "symbolic links")
+
+
+async def test_two_models_in_one_folder_are_two_rows(make_app: MakeApp, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "models", "bf16", image=True)
+    (folder / "distill_model.safetensors").unlink()
+    for name, image in (("wan2.1_t2v_4step", False), ("wan2.1_i2v_4step", True)):
+        write_safetensors(folder / f"{name}.safetensors", dit(image=image))
+    app = make_app(places=[folder])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "2 models in")
+        assert "t2v" in text_of(app)
+        assert "i2v" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
