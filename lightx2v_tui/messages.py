@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:  # names of what is carried; the first frame need not wait for
 
 
 @dataclass
-class RootFound(Message):
-    """The scan found a model root, or something it had to skip."""
+class RootsFound(Message):
+    """The scan found model roots, and what it had to skip."""
 
-    found: ModelRoot | Skipped
+    found: Sequence[ModelRoot | Skipped]
 
 
 @dataclass

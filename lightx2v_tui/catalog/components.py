@@ -239,7 +239,7 @@ def _unread(kind: Kind, style: str, scheme: str, width: int) -> str:
     if style == "gguf":
         return "it is a GGUF file, which this engine does not read"
     if style not in READ_STYLES.get(kind, (style,)):
-        whose = {"comfyui": "ComfyUI's", "transformers": "transformers'"}.get(style, f"{style}'s")
+        whose = {"comfyui": "ComfyUI's"}.get(style, f"{style}'")
         return (f"its tensors have {whose} names, which this engine does not read for a "
                 f"{TITLES[kind]}; it reads {WANTED[kind]}")  # fmt: skip
     if kind in (Kind.VAE, Kind.TINY_VAE) and width == WAN22_CHANNELS:

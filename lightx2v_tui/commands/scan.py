@@ -7,18 +7,19 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 
 from lightx2v_tui import settings
 from lightx2v_tui.catalog import (
     TITLES,
     ModelRoot,
     Skipped,
-    Variant,
+    Verdict,
     find_roots,
     lora_in_words,
-    verdicts,
 )
 from lightx2v_tui.catalog.report import as_json
+from lightx2v_tui.catalog.standing import in_words, standing_of
 from lightx2v_tui.paths import model_dirs
 from lightx2v_tui.runnable import reason_not_runnable
 from lightx2v_tui.units import size
@@ -66,8 +67,13 @@ def _root_lines(root: ModelRoot) -> list[str]:
     about = " ".join(word for word in (root.family, root.size, root.task) if word)
     lines = [f"{root.name}  [{about}, {steps}]", f"  {root.path}"]
     lines += [f"  disk: {root.disk.advice}"] if root.disk.advice else []
-    for variant in root.variants:
-        lines += _variant_lines(root, variant)
+    standing = standing_of(root)
+    for each in standing.variants:
+        parts = ", ".join(TITLES[kind] for kind in each.variant.components)
+        lines.append(f"  {size(each.variant.nbytes):>9}  {each.title:<5} {each.word}: {parts}")
+        lines += _verdict_lines(each.verdicts, "    ")
+    lines += ["  every variant:"] if standing.shared else []
+    lines += _verdict_lines(standing.shared, "    ")
     lines += [f"  {TITLES[c.kind]:<5} {c.scheme:<11} {size(c.nbytes):>9}  {c.files[0].name}"
               for c in root.others if c.files]  # fmt: skip
     lines += [f"  LoRA  {lora_in_words(lora)}" for lora in root.loras if lora.files]
@@ -76,12 +82,9 @@ def _root_lines(root: ModelRoot) -> list[str]:
     return [*lines, f"  cannot run: {reason}" if reason else "  can run", ""]
 
 
-def _variant_lines(root: ModelRoot, variant: Variant) -> list[str]:
-    verdict = "complete" if variant.complete else "incomplete"
-    parts = ", ".join(TITLES[kind] for kind in variant.components)
-    lines = [f"  {variant.label:<5} {verdict:<11} {size(variant.nbytes):>9}  {parts}"]
-    for told in verdicts(root, variant):
-        if told.state != "ok":
-            lines.append(f"        {told.part} {told.state}: {told.reason}")
-            lines.append(f"          -> {told.fix}")
-    return lines
+def _verdict_lines(told: Iterable[Verdict], indent: str) -> Iterator[str]:
+    for verdict in told:
+        line, fix = in_words(verdict)
+        yield f"{indent}{line}"
+        if fix:
+            yield f"{indent}  -> {fix}"

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from lightx2v_tui import runnable
-from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Variant, lora_in_words, verdicts
+from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Verdict, lora_in_words
+from lightx2v_tui.catalog.standing import VariantStanding, in_words, standing_of
 from lightx2v_tui.units import duration, size
 
 if TYPE_CHECKING:
     from lightx2v_tui.gpus import Gpu
 
+#: What stands behind a variant's badge: nothing where it is whole.
+MARKS = {"complete": "", "complete with parts from elsewhere": "+", "incomplete": "!"}
+BEST = [*MARKS.values()]
 Part = tuple[str, str]  # a text and its style
 
 
 def row(root: ModelRoot, width: int, *, remembered: bool) -> tuple[Content, ...]:
     """The cells of one row; the name is cut to `width`."""
     runs = not runnable.reason_not_runnable(root)
-    badges: list[Part] = []
-    for variant in root.variants:
-        style = "$success" if variant.complete else "$warning"
-        mark = "" if variant.complete else "!"
-        badges.append((f"{variant.label}{mark} ", "dim" if remembered else style))
+    marks: dict[str, str] = {}
+    for each in standing_of(root).variants:
+        mark = MARKS[each.word]
+        marks[each.variant.label] = min(mark, marks.get(each.variant.label, mark), key=BEST.index)
+    badges = [(f"{label}{mark} ", "dim" if remembered else "$warning" if mark == "!" else "$success")
+              for label, mark in marks.items()]  # fmt: skip
     total = sum(variant.nbytes for variant in root.variants)
     fits = cell_len(root.name) <= width
     shown = root.name if fits else set_cell_size(root.name, width - 1).rstrip() + "…"
@@ -54,10 +60,13 @@ def explain(root: ModelRoot, gpu: Gpu | None, *, remembered: bool) -> Content:
     if not (reason or remembered):
         parts.append((_recommended(root, gpu), "$text-muted"))
     parts += [(f"{problem}\n", "$warning") for problem in root.problems]
-    for variant in root.variants:
-        parts += _variant(root, variant)
+    standing = standing_of(root)
+    for each in standing.variants:
+        parts += _variant(root, each)
+    parts += [("\nevery variant\n", "bold")] if standing.shared else []
+    parts += _verdicts(standing.shared)
     parts += [(f"\n{TITLES[c.kind]:<9}{c.scheme:<6}{size(c.nbytes)}  {c.files[0].name}", "")
-              for c in (*root.others, *root.offers) if c.files]  # fmt: skip
+              for c in root.others if c.files]  # fmt: skip
     parts += [(f"\nLoRA {lora_in_words(lora)}", "") for lora in root.loras if lora.files]
     return Content.assemble(*parts)
 
@@ -81,21 +90,20 @@ def _recommended(root: ModelRoot, gpu: Gpu | None) -> str:
     return f"recommended here: {named}. {choices.why_recommended(root, Kind.DIT, gpu)}\n"
 
 
-def _variant(root: ModelRoot, variant: Variant) -> list[Part]:
-    verdict = "complete" if variant.complete else "incomplete"
-    where = variant.folder.name if variant.folder != root.path else root.path.name
-    parts: list[Part] = [(f"\n{where}/  {variant.label}, {verdict}\n", "bold")]
-    for told in verdicts(root, variant):
-        component = variant.components.get(Kind(told.part)) if told.part in KINDS else None
-        title = TITLES[Kind(told.part)] if told.part in KINDS else told.part
-        if component is not None:
-            parts.append((f"  {title:<9}{component.scheme:<6}{size(component.nbytes)}\n", ""))
-        elif told.state == "ok":
-            parts.append((f"  {title}\n", ""))
-        if told.state != "ok":
-            parts.append((f"  {title} {told.state}: {told.reason}\n", "$warning"))
-            parts.append((f"    → {told.fix}\n", "$accent"))
+def _variant(root: ModelRoot, standing: VariantStanding) -> list[Part]:
+    variant = standing.variant
+    where = f"{variant.folder.name}/  " if variant.folder != root.path else ""
+    parts: list[Part] = [(f"\n{where}{standing.title}, {standing.word}\n", "bold")]
+    parts += [(f"  {TITLES[kind]:<9}{component.scheme:<6}{size(component.nbytes)}\n", "")
+              for kind, component in variant.components.items()]  # fmt: skip
+    return parts + _verdicts(standing.verdicts)
+
+
+def _verdicts(told: Sequence[Verdict]) -> list[Part]:
+    parts: list[Part] = []
+    for verdict in told:
+        line, fix = in_words(verdict)
+        parts.append((f"  {line}\n", "$text-muted" if verdict.state == "elsewhere" else "$warning"))
+        if fix:
+            parts.append((f"    → {fix}\n", "$accent"))
     return parts
-
-
-KINDS = frozenset(kind.value for kind in Kind)

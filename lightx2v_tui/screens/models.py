@@ -20,7 +20,7 @@ from lightx2v_tui.messages import (
     ErrorMet,
     MachineRead,
     ModelChosen,
-    RootFound,
+    RootsFound,
     ScanEnded,
 )
 from lightx2v_tui.widgets.bars import MachineBar, TitleBar
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
     from lightx2v_tui.gpus import Gpu
 
 COLUMNS = {"Task": 5, "Size": 8, "Variants": 17}  # and the name takes what they leave
+TELL_SECONDS = 0.15  # between two tellings of a scan: each draws the list, over SSH
 EMPTY = """No models yet.
 
 lightx2v-tui looks for Wan models as LightX2V, Wan-AI, ComfyUI and diffusers
@@ -111,7 +112,8 @@ class ModelsScreen(Screen[None]):
         """Give the name what the other columns leave."""
         table = self.query_one(ModelTable)
         padding = 2 * table.cell_padding * (len(COLUMNS) + 1)
-        width = max(12, table.size.width - sum(COLUMNS.values()) - padding - 1)
+        bar = table.scrollbar_size_vertical or table.styles.scrollbar_size_vertical
+        width = max(12, table.size.width - sum(COLUMNS.values()) - padding - 1 - bar)
         for column in table.columns.values():
             if column.key.value == "Model" and column.width != width:
                 column.width = width
@@ -158,18 +160,24 @@ class ModelsScreen(Screen[None]):
         from lightx2v_tui.catalog import ModelRoot, find_roots, remembered
 
         self._read_machine()
-        started = time.perf_counter()
-        roots, skipped = {}, []
+        started = told = time.perf_counter()
+        roots: dict[str, ModelRoot] = {}
+        skipped: list[Skipped] = []
+        fresh: list[ModelRoot | Skipped] = []  # found since the screen was told
         for found in find_roots(self._places, stop):
-            if stop.is_set():
-                return
             if isinstance(found, ModelRoot):
                 roots[found.key] = found
             else:
                 skipped.append(found)
-            self.post_message(RootFound(found))
+            fresh.append(found)
+            if time.perf_counter() - told > TELL_SECONDS:
+                self.post_message(RootsFound(fresh))
+                told, fresh = time.perf_counter(), []
+            if stop.is_set():
+                return
         if not stop.is_set():
             seconds = time.perf_counter() - started
+            self.post_message(RootsFound(fresh))
             self.post_message(ScanEnded(seconds))
             remembered.save([*roots.values()], skipped, seconds)
 
@@ -186,17 +194,19 @@ class ModelsScreen(Screen[None]):
         self._gpu = next(iter(message.gpus.gpus), None)
         self._explain_current()
 
-    def on_root_found(self, message: RootFound) -> None:
-        """Add a row, or confirm the one that is there."""
+    def on_roots_found(self, message: RootsFound) -> None:
+        """Add rows, or confirm those that are there."""
         from lightx2v_tui.catalog import Skipped
 
-        if isinstance(message.found, Skipped):
-            self._skipped.append(message.found)
-            return
-        root = message.found
-        self._roots[root.key] = root
-        self._unconfirmed.discard(root.key)
-        self._show_row(root)
+        for found in message.found:
+            if isinstance(found, Skipped):
+                self._skipped.append(found)
+                continue
+            same = self._roots.get(found.key) == found and found.key not in self._unconfirmed
+            self._roots[found.key] = found
+            self._unconfirmed.discard(found.key)
+            if not same:
+                self._show_row(found)
         self._explain_current()
 
     def on_scan_ended(self, message: ScanEnded) -> None:

@@ -53,9 +53,14 @@ class MachineBar(Static):
             lines = [_describe(gpu) for gpu in gpus.gpus]
             self.update(Content("\n".join([*lines, ram])))
         else:
-            self.update(Content(f"No GPU: {gpus.problem}. Models run on the CPU. {ram}"))
+            problem = f"{gpus.problem[:1].upper()}{gpus.problem[1:]}"
+            self.update(Content(f"{problem}: models run on the CPU. {ram}"))
 
 
 def _describe(gpu: Gpu) -> str:
-    used = f"{size(gpu.used_bytes)} of {size(gpu.total_bytes)} used" if gpu.total_bytes else ""
-    return f"GPU {gpu.index} {gpu.name}  {used}  {gpu.fp8.reason.partition(':')[0]}"
+    kind = "unified memory, " if gpu.unified else "MIG, " if gpu.mig else ""
+    used = (
+        f"{kind}{size(gpu.used_bytes)} of {size(gpu.total_bytes)} used, " if gpu.total_bytes else ""
+    )
+    level = f"{gpu.capability[0]}.{gpu.capability[1]}"
+    return f"GPU {gpu.index} {gpu.name}  {memory}{gpu.fp8.reason.partition(':')[0]} ({level})"

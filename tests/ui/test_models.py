@@ -38,7 +38,7 @@ async def test_it_says_what_the_machine_has(make_app: MakeApp, size: tuple[int, 
     app = make_app()
     async with app.run_test(size=size) as pilot:
         await until_text(pilot, "RAM")
-        assert "No GPU" in text_of(app) or "GPU 0" in text_of(app)
+        assert "models run on the CPU" in text_of(app) or "GPU 0" in text_of(app)
 
 
 async def test_enter_opens_the_launch_form(make_app: MakeApp) -> None:
