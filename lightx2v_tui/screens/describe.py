@@ -29,8 +29,8 @@ def row(root: ModelRoot, width: int, *, remembered: bool) -> tuple[Content, ...]
     for each in standing_of(root).variants:
         mark = MARKS[each.word]
         marks[each.variant.label] = min(mark, marks.get(each.variant.label, mark), key=BEST.index)
-    badges = [(f"{label}{mark} ", "dim" if remembered else "$warning" if mark == "!" else "$success")
-              for label, mark in marks.items()]  # fmt: skip
+    style = dict.fromkeys(BEST, "dim" if remembered else "$success") | {"!": "$warning"}
+    badges = [(f"{label}{mark} ", style[mark]) for label, mark in marks.items()]
     total = sum(variant.nbytes for variant in root.variants)
     fits = cell_len(root.name) <= width
     shown = root.name if fits else set_cell_size(root.name, width - 1).rstrip() + "…"

@@ -59,8 +59,7 @@ class MachineBar(Static):
 
 def _describe(gpu: Gpu) -> str:
     kind = "unified memory, " if gpu.unified else "MIG, " if gpu.mig else ""
-    used = (
-        f"{kind}{size(gpu.used_bytes)} of {size(gpu.total_bytes)} used, " if gpu.total_bytes else ""
-    )
+    used, total = size(gpu.used_bytes), size(gpu.total_bytes)
+    memory = f"{kind}{used} of {total} used, " if gpu.total_bytes else ""
     level = f"{gpu.capability[0]}.{gpu.capability[1]}"
     return f"GPU {gpu.index} {gpu.name}  {memory}{gpu.fp8.reason.partition(':')[0]} ({level})"

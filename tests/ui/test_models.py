@@ -261,7 +261,7 @@ async def test_a_rescan_keeps_the_cursor_and_updates_rows(
         await pilot.press("down")
         next((model_copy / "distill_fp8").glob("models_t5*")).unlink()
         await pilot.press("r")
-        await until_text(pilot, "fp8!")
+        await until_text(pilot, "fp8+")
         assert app.screen.query_one(ModelTable).cursor_row == 1
         assert "T5 elsewhere" in text_of(app)
 

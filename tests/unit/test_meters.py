@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from lightx2v_tui.widgets.bars import _describe as describe_gpu
 from lightx2v_tui.widgets.meters import EIGHTHS, bar, history
+from tests.unit.helpers import gpu
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,16 @@ def test_a_history_shows_the_newest_values_at_the_right() -> None:
     assert history([0.0, 1.0], 4) == "  ▁█"
     assert history([1.0, 0.0, 0.5, 1.0], 3) == "▁▅█"
     assert history([-5.0, 5.0], 2) == "▁█"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "GPU 0 Some GPU  4.0 GB of 24.0 GB used, FP8 compute (8.9)"),
+        ({"unified": True}, "unified memory, 4.0 GB of 24.0 GB used"),
+        ({"parent": "GPU-1"}, "MIG, 4.0 GB of 24.0 GB used"),
+        ({"total_bytes": 0}, "GPU 0 Some GPU  FP8 compute (8.9)"),
+    ],
+)
+def test_a_gpu_is_told_in_a_line(changes: dict[str, Any], said: str) -> None:
+    assert said in describe_gpu(replace(gpu((8, 9)), **changes))
