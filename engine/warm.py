@@ -89,7 +89,7 @@ class Engine:
     def held(self) -> tuple[int, int]:
         """Bytes of the loaded networks: on the device, and in RAM."""
         vram = ram = 0
-        for loaded in self._loaded.values():
+        for loaded in list(self._loaded.values()):  # the engine's thread may change it meanwhile
             nbytes = sum(parameter.nbytes for parameter in loaded.model.parameters())
             vram += nbytes if loaded.device.type == "cuda" else 0
             ram += nbytes if loaded.device.type == "cpu" else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from engine.spec.precision import Precision
 from lightx2v_tui.catalog.model import Component, Kind, ModelRoot
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.recommend import recommend
-from lightx2v_tui.runnable import STEPS, needed, reason_no_vae, reason_not, tokenizer_of
+from lightx2v_tui.recommend import Recommendation, recommend
+from lightx2v_tui.runnable import STEPS, needed, reason_no_vae, reason_not
+from lightx2v_tui.units import size
 
 #: The step list and shift that the distilled models were trained with.
 DISTILLED_STEPS = (1000, 750, 500, 250)
@@ -25,6 +27,8 @@ NEGATIVE_PROMPT = (
 )
 WIDTH, HEIGHT, FRAMES, FPS, SEED = 832, 480, 81, 16, 42
 PROMPT = "A red fox runs across the snow."
+#: The share of the free RAM that weights may take on a CPU, so that activations fit beside them.
+COMFORTABLE = 0.8
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,67 @@ class Choice:
     clip: Precision | None = None  # None where the model has no image layers
 
 
-def recommended(root: ModelRoot, gpu: Gpu | None) -> Choice:
-    """The best choice that is complete and that this GPU computes; bf16 on a CPU."""
+def recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None = None) -> Choice:
+    """The best that can be used and that this GPU computes; bf16 on a CPU.
+
+    `ram` is the free RAM in bytes: on a CPU smaller weights are picked where it would be too full.
+    """
+    picked = _picked(root, gpu, ram)
     return Choice(
-        dit=_first(root, Kind.DIT, gpu),
-        t5=_first(root, Kind.T5, gpu),
+        dit=picked[Kind.DIT],
+        t5=picked[Kind.T5],
         tiny_vae=bool(reason_no_vae(root, tiny=False)) and not reason_no_vae(root, tiny=True),
-        clip=_first(root, Kind.CLIP, gpu) if Kind.CLIP in needed(root) else None,
+        clip=picked.get(Kind.CLIP),
     )
 
 
-def why_recommended(root: ModelRoot, kind: Kind, gpu: Gpu | None) -> str:
+def why_recommended(root: ModelRoot, kind: Kind, gpu: Gpu | None, ram: int | None = None) -> str:
     """Say in words why a precision is recommended for a network."""
-    plain = root.find(kind, Precision.BF16)
-    return recommend(kind.value, gpu, plain.nbytes if plain else 0).reason
+    best, picked = _picked(root, gpu), _picked(root, gpu, ram)
+    if ram is not None and best[kind] is not picked[kind]:
+        return (
+            f"With {best[kind].value} the weights take {size(_weight(root, best))}, too much for "
+            f"{size(ram)} of free RAM: {picked[kind].value} files are smaller."
+        )
+    return _recommend(root, kind, gpu).reason
 
 
-def _first(root: ModelRoot, kind: Kind, gpu: Gpu | None) -> Precision:
-    """The GPU's order decides among what can be used; complete variants come first."""
-    complete = {variant.precision for variant in root.variants if variant.complete}
-    order = sorted(recommend(kind.value, gpu).order, key=lambda p: p not in complete)
-    usable = [precision for precision in order if not reason_not(root, kind, precision)]
-    return usable[0] if usable else order[0]
+def _recommend(root: ModelRoot, kind: Kind, gpu: Gpu | None) -> Recommendation:
+    return recommend(kind.value, gpu, _nbytes(root, kind, Precision.BF16))
+
+
+def _picked(root: ModelRoot, gpu: Gpu | None, ram: int | None = None) -> dict[Kind, Precision]:
+    """The first usable precision of each network; the DiT, then T5, steps down to what fits."""
+    usable = {kind: _usable(root, kind, gpu) for kind in needed(root)}
+    picked = {kind: order[0] for kind, order in usable.items()}
+    if gpu is not None or ram is None:
+        return picked
+    for kind in (Kind.DIT, Kind.T5):
+        ways = [{**picked, kind: precision} for precision in usable[kind]]
+        fitting = [way for way in ways if _weight(root, way) <= COMFORTABLE * ram]
+        picked = fitting[0] if fitting else min(ways, key=lambda way: _weight(root, way))
+    return picked
+
+
+def _usable(root: ModelRoot, kind: Kind, gpu: Gpu | None) -> list[Precision]:
+    """What can be used, in the GPU's order; all of that where nothing can."""
+    order = _recommend(root, kind, gpu).order
+    return [p for p in order if not reason_not(root, kind, p)] or list(order)
+
+
+def _weight(root: ModelRoot, picked: Mapping[Kind, Precision]) -> int:
+    return sum(_nbytes(root, kind, precision) for kind, precision in picked.items())
+
+
+def _nbytes(root: ModelRoot, kind: Kind, precision: Precision) -> int:
+    component = root.find(kind, precision)
+    return component.nbytes if component else 0
 
 
 def preset_for(root: ModelRoot, choice: Choice) -> Preset:
     """A preset with explicit paths for every component, and this app's defaults."""
     dit, t5 = root.find(Kind.DIT, choice.dit), root.find(Kind.T5, choice.t5)
     clip = root.find(Kind.CLIP, choice.clip) if choice.clip else None
-    tokenizer = tokenizer_of(root)
     vae, tiny_vae = root.find(Kind.VAE), root.find(Kind.TINY_VAE)
     guided = not root.distilled
     return Preset(
@@ -76,7 +112,7 @@ def preset_for(root: ModelRoot, choice: Choice) -> Preset:
         dit_precision=choice.dit,
         t5=_location(t5),
         t5_precision=choice.t5,
-        tokenizer=tokenizer.absolute() if tokenizer else None,
+        tokenizer=root.tokenizer.absolute() if root.tokenizer else None,
         clip=_location(clip),
         clip_precision=choice.clip,
         vae=_location(vae),

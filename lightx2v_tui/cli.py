@@ -9,20 +9,23 @@ import argparse
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.spec.errors import EngineError, JobError
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 from lightx2v_tui import __version__
 from lightx2v_tui.gpus import number_as_nvml
+from lightx2v_tui.output import printable
 
 if TYPE_CHECKING:
     # argparse's own type takes parameters only in its stubs
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+E = TypeVar("E", bound=Enum)
 OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
 
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EngineError as error:
         if args.debug:
             traceback.print_exc()
-        print(error, file=sys.stderr)  # noqa: T201
+        print(printable(str(error), keep="\n"), file=sys.stderr)  # noqa: T201
         return USAGE if isinstance(error, JobError) else FAILED
     except KeyboardInterrupt:
         return CANCELLED
@@ -103,10 +106,9 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--seed", type=int, metavar="N")
     run.add_argument("--output", type=Path, metavar="F", help="where the mp4 goes")
     run.add_argument("--device", metavar="cpu|cuda[:N]")
-    run.add_argument("--compute-dtype", type=ComputeDtype, choices=list(ComputeDtype),
-                     metavar="float32|bfloat16|float16")  # fmt: skip
-    run.add_argument("--quant-compute", type=QuantCompute, choices=list(QuantCompute),
-                     default=QuantCompute.AUTO, metavar="auto|native|dequant")  # fmt: skip
+    run.add_argument("--compute-dtype", type=_one_of(ComputeDtype), metavar=_names(ComputeDtype))
+    run.add_argument("--quant-compute", type=_one_of(QuantCompute), default=QuantCompute.AUTO,
+                     metavar=_names(QuantCompute))  # fmt: skip
     run.add_argument("--progress", choices=("auto", "bar", "json", "none"), default="auto")
     run.add_argument("--save-tensors", type=Path, metavar="F", help="keep noise, latents, frames")
     run.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
@@ -118,10 +120,8 @@ def _add_preset(commands: Commands) -> None:
     actions = preset.add_subparsers(title="actions", metavar="ACTION", required=True)
     make = _add(actions, "make", "preset_make", "write a preset for a model root")
     make.add_argument("model", type=Path, metavar="MODEL")
-    make.add_argument("--dit", type=Precision, choices=list(Precision), metavar="P",
-                      help="bf16, fp8 or int8")  # fmt: skip
-    make.add_argument("--t5", type=Precision, choices=list(Precision), metavar="P")
-    make.add_argument("--clip", type=Precision, choices=list(Precision), metavar="P")
+    for network in ("--dit", "--t5", "--clip"):
+        make.add_argument(network, type=_one_of(Precision), metavar=_names(Precision))
     make.add_argument("--vae", choices=("full", "tiny"))
     make.add_argument("--lora", action="append", default=[], metavar="F:STRENGTH")
     make.add_argument("-o", "--output", type=Path, metavar="FILE")
@@ -131,6 +131,23 @@ def _add_preset(commands: Commands) -> None:
     check.add_argument("--json", action="store_true")
     saved = _add(actions, "list", "preset_list", "list saved presets")
     saved.add_argument("--json", action="store_true")
+
+
+def _one_of(kind: type[E]) -> Callable[[str], E]:
+    """Read a text as a member; argparse itself would not say which there are."""
+
+    def read(text: str) -> E:
+        try:
+            return kind(text)
+        except ValueError:
+            message = f"{text!r} is not one of {_names(kind)}"
+            raise argparse.ArgumentTypeError(message) from None
+
+    return read
+
+
+def _names(kind: type[Enum]) -> str:
+    return "|".join(member.value for member in kind)
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def machine_of(gpu: Gpu | None, memory: HostMemory, held: Held = NOTHING_HELD) -
     """What a run may use: what the engine holds already is free for its next run."""
     return Machine(
         vram_total=gpu.total_bytes if gpu else 0,
-        vram_free=gpu.free_bytes + held.vram if gpu else 0,
+        vram_free=min(gpu.free_bytes + held.vram, gpu.total_bytes) if gpu else 0,
         ram_available=memory.available + held.ram,
         ram_process=max(0, memory.process - held.ram),
         capability=gpu.capability if gpu else None,
@@ -52,10 +52,19 @@ class Forecast:
         """True where the run is expected to come through."""
         return self.estimate.verdict != "too big"
 
+    @property
+    def ram_needed(self) -> int:
+        """RAM that must be available, as the verdict has it.
+
+        What this process holds already, and pages of files, which the system takes back, are not.
+        """
+        wanted = max(stage.ram - stage.mapped for stage in self.estimate.stages)
+        return max(0, wanted - self.machine.ram_process)
+
     def line(self) -> str:
         """The forecast in one line."""
         told = self.estimate
-        parts = [f"RAM {size(told.ram_peak)} of {size(self.machine.ram_available)}"]
+        parts = [f"RAM {size(self.ram_needed)} of {size(self.machine.ram_available)}"]
         if told.vram_needed:
             parts.insert(0, f"VRAM {size(told.vram_needed)} of {size(self.machine.vram_free)}")
         parts.append(f"reads {size(told.disk_read)}{self._time()}")
@@ -80,7 +89,8 @@ class Forecast:
         told = asdict(self.estimate)  # stages with it
         told["placings"] = {name: place.value for name, place in told["placings"].items()}
         machine = asdict(self.machine)
-        return {**told, "machine": machine, "load_seconds": round(self.seconds, 1)}
+        told |= {"ram_needed": self.ram_needed, "load_seconds": round(self.seconds, 1)}
+        return {**told, "machine": machine}
 
 
 def foresee(job: Job, machine: Machine) -> Forecast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ from engine.spec.job import (
     UniPC,
     Weights,
     fit_area,
+    partial_of,
     rounded_frames,
 )
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
@@ -51,6 +53,7 @@ class Options:
     compute_dtype: ComputeDtype = ComputeDtype.BFLOAT16
     quant_compute: QuantCompute = QuantCompute.AUTO
     save_tensors: Path | None = None
+    stand_in: Path | None = None  # for an image that is named only when the preset is run
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def plan(
         CheckpointError: a component is missing or broken.
     """
     check_place(output)
-    full = _completed(preset, gpu)
+    full = _completed(preset, gpu, machine)
     dit = _component(full, Kind.DIT, full.dit, full.dit_precision)
     if dit.architecture is None:
         raise _broken(Kind.DIT, dit)
@@ -123,6 +126,8 @@ def plan(
     parts = _parts(full, dit)
     notes = list(full.notes)
     full = _with_size(_with_frames(full, notes), notes)
+    if _stand_in(full, options) is not None:
+        notes.append("no image is named; a run needs one: give it with --image")
     attention = _attention(full, options, notes)
     full = replace(
         full,
@@ -144,18 +149,28 @@ def check_place(output: Path) -> None:
     Raises:
         EngineError: the nearest folder above it is not one, or cannot be written to.
     """
-    above = next((folder for folder in output.absolute().parents if folder.exists()), Path("/"))
-    reason = ""
-    if not above.is_dir():
+    parents = output.absolute().parents  # unlike a Path's own methods, os.path never raises
+    above = next((folder for folder in parents if os.path.exists(folder)), Path("/"))  # noqa: PTH110
+    reason = _no_name(partial_of(output))
+    if not os.path.isdir(above):  # noqa: PTH112
         reason = f"{above} is not a folder"
     elif not os.access(above, os.W_OK | os.X_OK):
         reason = f"{above} cannot be written to"
-    elif output.is_dir():
+    elif os.path.isdir(output):  # noqa: PTH112
         reason = "it is a folder"
     if reason:
         raise EngineError(
             "The output cannot be written", f"{output}: {reason}", "Choose another output."
         )
+
+
+def _no_name(path: Path) -> str:
+    """Say why no file can have this name; empty where one can."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return str(error.strerror) if error.errno == errno.ENAMETOOLONG else ""
+    return ""
 
 
 def _parts(full: Preset, dit: Component) -> _Parts:
@@ -192,7 +207,7 @@ def _job(full: Preset, options: Options, parts: _Parts, attention: str) -> Job:
         attention=attention,
         prompt=_or(full.prompt, ""),
         negative_prompt=_or(full.negative_prompt, ""),
-        image=full.image,
+        image=full.image or _stand_in(full, options),
         seed=_or(full.seed, choices.SEED),
         width=_or(full.width, choices.WIDTH),
         height=_or(full.height, choices.HEIGHT),
@@ -205,6 +220,11 @@ def _job(full: Preset, options: Options, parts: _Parts, attention: str) -> Job:
         settings=json.dumps(to_json(full), ensure_ascii=False),
         save_tensors=options.save_tensors,
     )
+
+
+def _stand_in(full: Preset, options: Options) -> Path | None:
+    """What stands for the image that the preset would need and does not name."""
+    return options.stand_in if full.task == "i2v" and full.image is None else None
 
 
 def _schedule(full: Preset) -> Schedule:
@@ -258,10 +278,16 @@ def _attention(full: Preset, options: Options, notes: list[str]) -> str:
     if wanted is None or options.device == "cpu":
         return "sdpa"
     module, name = wanted
-    if importlib.util.find_spec(module) is None:
+    if not attention_installed(_or(full.attention, "")):
         notes.append(f"{module} is not installed; PyTorch's attention is used")
         return "sdpa"
     return name
+
+
+def attention_installed(operator: str) -> bool:
+    """Say whether the package that an attention operator of LightX2V needs is installed."""
+    needed = [module for name, (module, _) in ATTENTION.items() if name in operator]
+    return all(importlib.util.find_spec(module) is not None for module in needed)
 
 
 def _with_frames(full: Preset, notes: list[str]) -> Preset:
@@ -294,12 +320,12 @@ def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _completed(preset: Preset, gpu: Gpu | None) -> Preset:
+def _completed(preset: Preset, gpu: Gpu | None, machine: Machine | None) -> Preset:
     """Fill what a preset leaves open from its model root, where it names one."""
     root = model_at(preset.model_path, preset.dit) if preset.model_path else None
     if root is None:
         return preset
-    best = choices.recommended(root, gpu)
+    best = choices.recommended(root, gpu, machine.ram_available if machine else None)
     choice = Choice(
         dit=preset.dit_precision or best.dit,
         t5=preset.t5_precision or best.t5,

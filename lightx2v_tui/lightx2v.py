@@ -6,77 +6,33 @@ differences it makes; `differences` asks them all. Nothing here reads a disk.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from engine.spec.job import rounded_frames
 from engine.spec.precision import Precision
+from lightx2v_tui.lightx2v_config import (
+    KEPT,
+    USED,
+    Config,
+    Difference,
+    FolderConfig,
+    Rule,
+    Surroundings,
+    shown,
+)
+from lightx2v_tui.lightx2v_model import DIT_RULES, folder_configs
 from lightx2v_tui.preset_keys import ARCHITECTURE, KEYS, OWN, nearest, passed_on
 from lightx2v_tui.preset_model import Preset
 from lightx2v_tui.preset_networks import precision_of
 
-#: Where it looks for a config.json in the model's folder; the first one found counts.
-CONFIG_FOLDERS = (".", "low_noise_model", "distill_models/low_noise_model", "original")
+__all__ = ["Difference", "FolderConfig", "Surroundings", "differences"]
+
 TOKENIZER = "google/umt5-xxl"
-USED, KEPT = "used", "kept, not used"
-#: Of a DiT's sizes, those that its tensors do not show.
-UNSEEN = ("num_heads", "eps", "text_len")
+ALONE = Surroundings()
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A key that does not mean the same to all three."""
-
-    key: str
-    then: str  # LightX2V of October 2025
-    now: str  # LightX2V of August 2026
-    here: str
-
-
-@dataclass(frozen=True)
-class FolderConfig:
-    """A config.json that LightX2V reads after the preset, and over it; `broken` says why not."""
-
-    path: Path
-    values: Mapping[str, object] = field(default_factory=dict)
-    broken: str = ""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What stands around a preset: how its file is written, and what is on disk."""
-
-    strict: bool = True  # the file is JSON without comments and trailing commas
-    configs: tuple[FolderConfig, ...] = ()
-    exists: Callable[[Path], bool] = os.path.exists  # unlike Path.exists, it never raises
-
-
-@dataclass(frozen=True)
-class Config:
-    """The keys of a preset as its file has them."""
-
-    preset: Preset
-    said: Mapping[str, object]
-    around: Surroundings
-
-    @property
-    def quantized(self) -> bool:
-        """True where LightX2V takes the DiT as quantized."""
-        return self.said.get("dit_quantized") is True
-
-    @property
-    def distilled(self) -> bool:
-        """True where LightX2V samples as step-distilled models want it."""
-        return "distill" in (self.preset.model_cls or "")
-
-
-Rule = Callable[[Config], Iterator[Difference]]
-
-
-def differences(preset: Preset, around: Surroundings = Surroundings()) -> list[Difference]:
+def differences(preset: Preset, around: Surroundings = ALONE) -> list[Difference]:
     """Say where the three would not do the same with a preset that was read from a file."""
     config = Config(preset, {**preset.extra, **preset.words}, around)
     return [found for rule in RULES for found in rule(config)]
@@ -131,8 +87,6 @@ COMMAND_LINE = {
     "image_path": "--image_path", "save_result_path": "--save_result_path",
 }  # fmt: skip
 ATTENTION = ("self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type")
-#: Sizes without which LightX2V does not start.
-NEEDED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "eps")
 LABELS = frozenset({"_class_name", "config_json", "model_size", "model_type", "text_dim"})
 
 
@@ -147,9 +101,9 @@ def _renamed(config: Config) -> Iterator[Difference]:
         old, new = config.said.get(row.old), config.said.get(row.new)
         here = USED if row.new in KEYS else KEPT
         if old is not None and new is not None and str(old) != str(new):
-            newest = f"{_shown(new)}, of `{row.new}`"
+            newest = f"{shown(new)}, of `{row.new}`"
             used = newest if here is USED else KEPT
-            yield Difference(row.old, f"{_shown(old)} is used", newest, used)
+            yield Difference(row.old, f"{shown(old)} is used", newest, used)
         elif old not in (None, False) and new is None:
             ignored = f"ignored: it is `{row.new}` now; {row.without}"
             yield Difference(row.old, USED, ignored, here)
@@ -286,6 +240,9 @@ def _sampling(config: Config) -> Iterator[Difference]:
         yield Difference("denoising_step_list", ignored, ignored, "the steps that are sampled")
     if "enable_cfg" not in said and not distilled:
         yield Difference("enable_cfg (absent)", "off", "off", "on, unless the model is distilled")
+    if said.get("enable_cfg") is True and distilled:
+        twice = "every step is computed twice and guided, which no distilled model was made for"
+        yield Difference("enable_cfg", twice, twice, f"the same: {twice}")
     if isinstance(said.get("sample_guide_scale"), list):
         pair = "a pair, for models of two experts"
         yield Difference("sample_guide_scale", pair, pair, "the first number")
@@ -304,32 +261,12 @@ def _attention(config: Config) -> Iterator[Difference]:
     for key in ATTENTION[1:]:
         value = config.said.get(key)
         if None not in (value, own) and value != own:
-            yield Difference(key, USED, USED, f"ignored: {_shown(own)} for all attention")
-
-
-def _folder_configs(config: Config) -> Iterator[Difference]:
-    """The config.json of the model's folder is read after the preset, and wins."""
-    winning: dict[str, tuple[object, Path]] = {}
-    for found in config.around.configs:
-        if found.broken:
-            stops = f"it stops: {found.broken}"
-            yield Difference(str(found.path), stops, stops, "sizes come from the weights")
-        winning |= {key: (value, found.path) for key, value in found.values.items()}
-    for key, (value, path) in winning.items():
-        if key in config.said and config.said[key] != value:
-            theirs = f"{_shown(value)}, from {path}"
-            yield Difference(key, theirs, theirs, _size_here(key, config.said[key]))
-    missing = [key for key in NEEDED if key not in config.said and key not in winning]
-    if missing and config.preset.model_path is not None:
-        stops = "it stops: no config.json of the model says them"
-        names = ", ".join(missing)
-        yield Difference(f"{names} (absent)", stops, stops, "the weights say them")
-
-
-def _size_here(key: str, said: object) -> str:
-    if key in UNSEEN:
-        return "the config.json beside the DiT says it"
-    return "the weights say it" if key in ARCHITECTURE else _shown(said)
+            yield Difference(key, USED, USED, f"ignored: {shown(own)} for all attention")
+    operators = {key: str(config.said[key]) for key in keys if key in config.said}
+    lacking = [key for key, name in operators.items() if not config.around.installed(name)]
+    if lacking:
+        stops = "it stops where the package of this operator is not installed, as here"
+        yield Difference(", ".join(lacking), stops, stops, "PyTorch's attention")
 
 
 def _command_line(config: Config) -> Iterator[Difference]:
@@ -362,13 +299,8 @@ def _kept(config: Config) -> Iterator[Difference]:
             yield Difference(key, ignored, ignored, f"{KEPT}{hint}")
 
 
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
 RULES: tuple[Rule, ...] = (
     _not_strict, _renamed, _precision, _unlocated, _encoders, _loras, _tiny_vae, _image_encoder,
-    _tokenizer, _sampling, _frames, _attention, _folder_configs, _newer_and_older, _command_line,
-    _kept,
+    _tokenizer, _sampling, _frames, _attention, *DIT_RULES, folder_configs, _newer_and_older,
+    _command_line, _kept,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ class RootsFound(Message):
     """The scan found model roots, and what it had to skip."""
 
     found: Sequence[ModelRoot | Skipped]
+    scan: threading.Event  # which scan: the event that stops it
 
 
 @dataclass
@@ -29,6 +31,7 @@ class ScanEnded(Message):
     """The scan is over."""
 
     seconds: float
+    scan: threading.Event
 
 
 @dataclass

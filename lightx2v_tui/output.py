@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import TextIO, cast
 
 STDOUT, STDERR = 1, 2
+CONTROL = (*range(32), 127, *range(128, 160))  # C0, DEL and C1: what a terminal obeys
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Replace control characters but those to `keep`: names and texts may hold them."""
+    return text.translate({code: "?" for code in CONTROL if chr(code) not in keep})
 
 
 def private_copy(descriptor: int) -> TextIO:

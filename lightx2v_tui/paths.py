@@ -55,10 +55,10 @@ def model_dirs() -> list[Path]:
     """Folders where people keep models: the guide's, home, the Hugging Face cache, here."""
     import os
 
-    cache = os.environ.get("HF_HUB_CACHE") or Path(
-        os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"
-    )
-    places = ["/mnt/ssd/models", "/data/ssd/models", "/opt/models", "~/models", str(cache)]
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
+    cache = os.environ.get("HF_HUB_CACHE") or f"{home}/hub"
+    places = ["/mnt/ssd/models", "/data/ssd/models", "/opt/models", "~/models", cache]
     with suppress(FileNotFoundError):  # the current folder was deleted
         places.append(str(Path.cwd()))
     return [expanded(Path(place)) for place in places]

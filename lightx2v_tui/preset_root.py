@@ -42,7 +42,7 @@ def model_at(path: Path, dit: Path | None = None) -> ModelRoot | None:
             "Give the model's root folder with --model.",
         ) from error
     if len(roots) > 1 and dit is not None:
-        roots = tuple(root for root in roots if dit in root.dit_places) or roots
+        roots = tuple(root for root in roots if dit.absolute() in root.dit_places) or roots
     distinct = {root.name: root for root in roots}
     if len(distinct) > 1:
         files = [c.files[0].name for root in roots for c in root.components() if c.kind is Kind.DIT]

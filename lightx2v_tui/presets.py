@@ -7,7 +7,9 @@ of October 2025 and of today both accept. The app's own values stand under `ligh
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +84,8 @@ def is_own(path: Path) -> bool:
 
 
 def _content(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for whoever writes
+        raise OSError(errno.EINVAL, "it is not a regular file")
     with path.open("rb") as file:
         return file.read(MAX_PRESET_BYTES + 1)
 

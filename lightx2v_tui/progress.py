@@ -17,6 +17,7 @@ from engine.spec.events import (
     as_json,
     describe_lora,
 )
+from lightx2v_tui.output import printable
 from lightx2v_tui.units import size
 
 WIDTH = 24
@@ -68,7 +69,7 @@ class Bar:
                 self._stage, self._state = stage, (0, 0, "")
                 self._started = time.perf_counter()
             case LoraApplied(path=path):
-                self._stream.write(f"LoRA {path.name}: {describe_lora(event)}\n")
+                self._stream.write(f"{printable(f'LoRA {path.name}: {describe_lora(event)}')}\n")
                 return
             case BytesRead(done=done, total=total, file=file):
                 self._state = (done, total, f"{size(done)} {file}")
@@ -100,4 +101,5 @@ class Bar:
         done, total, text = self._state
         filled = WIDTH * done // total if total else 0
         bar = "█" * filled + "░" * (WIDTH - filled)
-        return f"{STAGES[self._stage]:<24}{bar if total else ' ' * WIDTH} {text}"[:100]
+        line = f"{STAGES[self._stage]:<24}{bar if total else ' ' * WIDTH} {text}"
+        return printable(line[:100])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from engine.spec.precision import Precision
 from lightx2v_tui.catalog.completeness import not_computed
 from lightx2v_tui.catalog.model import TITLES, Kind, ModelRoot
@@ -17,7 +15,7 @@ def reason_not_runnable(root: ModelRoot) -> str:
     """Say why this engine cannot make a video from `root` yet; empty where it can."""
     if root.task == "unknown":
         dit = root.find(Kind.DIT)
-        problem = dit.problems[0] if dit and dit.problems else "its DiT was not found"
+        problem = root.why(dit) if dit and dit.problems else "its DiT was not found"
         return f"the DiT cannot be read: {problem}"
     return not_computed(root.family, root.task) or _missing_part(root)
 
@@ -32,13 +30,13 @@ def _missing_part(root: ModelRoot) -> str:
     for kind in needed(root):
         if all(reason_not(root, kind, precision) for precision in ORDER):
             component = root.find(kind)
-            found = component.reason if component else "there is none in this folder"
+            found = root.why(component) if component else "there is none in this folder"
             return f"no usable {TITLES[kind]}: {found}"
     if root.task == "i2v" and reason_no_vae(root, tiny=False):
         return f"no usable VAE for the first frame: {reason_no_vae(root, tiny=False)}"
     if reason_no_vae(root, tiny=False) and reason_no_vae(root, tiny=True):
         return f"no usable VAE: {reason_no_vae(root, tiny=False)}"
-    if tokenizer_of(root) is None:
+    if root.tokenizer is None:
         return "no tokenizer: google/umt5-xxl is missing beside the T5 file"
     return ""
 
@@ -47,13 +45,15 @@ def reason_not(root: ModelRoot, kind: Kind, precision: Precision) -> str:
     """Say why `precision` cannot be picked for a component; empty where it can."""
     component = root.find(kind, precision)
     if component is not None:
-        return component.reason
+        return root.why(component)
     broken = [
         variant.components[kind]
         for variant in root.variants
         if variant.precision is precision and kind in variant.components
     ]
-    return broken[0].reason if broken else f"no {precision.value} {TITLES[kind]} in this folder"
+    if broken:
+        return root.why(broken[0])
+    return f"no {precision.value} {TITLES[kind]} in this folder"
 
 
 def reason_no_vae(root: ModelRoot, *, tiny: bool) -> str:
@@ -62,10 +62,4 @@ def reason_no_vae(root: ModelRoot, *, tiny: bool) -> str:
     component = root.find(kind)
     if component is None:
         return f"no {'taew2_1' if tiny else 'Wan2.1_VAE'} in this folder"
-    return component.reason
-
-
-def tokenizer_of(root: ModelRoot) -> Path | None:
-    """The first tokenizer folder of the root, or the one that lies elsewhere."""
-    own = (variant.tokenizer for variant in root.variants if variant.tokenizer)
-    return next(own, root.tokenizer_offer)
+    return root.why(component)

@@ -40,13 +40,16 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., in] to [..., out] in the dtype of `hidden`."""
-        product = self.product(hidden.reshape(-1, hidden.shape[-1]))  # float32 [tokens, out]
+        product = self.product(hidden.reshape(-1, hidden.shape[-1]))  # [tokens, out]
         if self.bias is not None:
-            product = product.add_(self.bias)
+            # in place where that rounds no more: a bfloat16 product has less precision than
+            # a bias in float32 or float16
+            exact = torch.promote_types(product.dtype, self.bias.dtype) == product.dtype
+            product = product.add_(self.bias) if exact else product + self.bias
         return product.to(hidden.dtype).unflatten(0, hidden.shape[:-1])
 
     def product(self, tokens: Tensor) -> Tensor:
-        """Multiply [tokens, in] by the weights: [tokens, out], without the bias."""
+        """Multiply [tokens, in] by the weights: [tokens, out] in any dtype, without the bias."""
         raise NotImplementedError
 
 

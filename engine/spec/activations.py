@@ -63,12 +63,11 @@ class Linear:
     def peak(self, rows: int, width: int) -> int:
         """Bytes at the peak of mapping `rows` to `width` values, or back; the input included."""
         values, item = rows * width, self.item
-        upcast = FLOAT if item < FLOAT else 0
         if self.products is Products.EXACT:
             weight = FLOAT * self.widest if self.on_cpu else 0
             return max(2 * FLOAT * values, (FLOAT + item) * values + weight)
         if self.products is Products.FUSED:
-            return (item + upcast + FLOAT) * values
+            return (item + FLOAT + 1) * values
         if self.products is Products.DEQUANT:
             return max(2 * item * values, item * values + 2 * FLOAT * self.widest)
         return 2 * item * values

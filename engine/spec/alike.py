@@ -40,7 +40,7 @@ class AlikeBlocks:
             CheckpointError: it is damaged, or the file is truncated.
         """
         match = _BLOCK.search(raw)
-        if match is None or _BARE in raw:
+        if match is None or _BARE in raw or b"\\" in raw:  # a name may be written otherwise
             return parse_header(path, raw, file_bytes)
         base, prefix = 8 + len(raw), match[1].decode("ascii")
         # Were there tensors of another block, or data of another length, this would differ.
@@ -48,7 +48,8 @@ class AlikeBlocks:
         known = self._known.get(shape)
         if known is None:
             header = parse_header(path, raw, file_bytes)
-            self._known[shape] = _Known(header, prefix, base)
+            if not any(key.startswith("blocks.") for key in header.metadata):
+                self._known[shape] = _Known(header, prefix, base)
             return header
         tensors, metadata = _Renumbered(known, prefix, base), known.header.metadata
         return Header(path, tensors, file_bytes, metadata, like=known.header, block=prefix)

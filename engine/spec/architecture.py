@@ -256,7 +256,13 @@ def _count(shapes: Shapes, prefix: str) -> int:
             numbers.add(number)
             current = f"{prefix}{number}."  # a block's tensors stand together
     found = {int(number[:9]) for number in numbers if number.isascii() and number.isdigit()}
-    highest = max(found, default=0)
+    if not found:
+        raise CheckpointError(
+            "The weights are incomplete",
+            f"no tensor {prefix}N is there",
+            "Download the missing files; every block_N.safetensors is needed.",
+        )
+    highest = max(found)
     missing = sorted(set(range(min(highest + 1, len(found) + 9))) - found)
     if missing:
         listed = ", ".join(map(str, missing[:8]))

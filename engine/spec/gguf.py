@@ -18,7 +18,7 @@ MAX_ENTRIES = 100_000
 MAX_BYTES = 32 << 20  # of a header: a tokenizer's tokens are a few megabytes
 MAX_TEXT = 1 << 24  # a tokenizer's merges, in one metadata value
 MAX_RANK = 8
-STRING, ARRAY = 8, 9
+UINT32, STRING, ARRAY = 4, 8, 9
 #: Bytes of a metadata value, by its type.
 VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 #: ggml's tensor types: name, values of a block, bytes of a block.
@@ -59,11 +59,15 @@ class _Reader:
         if self._take(4) != b"GGUF" or self._number("<I") not in (2, 3):
             raise self._damaged("it is no GGUF of version 2 or 3")
         tensors, values = self._count(), self._count()
+        alignment = 32
         for _ in range(values):
-            self._text()
-            self._skip_value(self._number("<I"))
+            key, kind = self._text(), self._number("<I")
+            if key == b"general.alignment" and kind == UINT32:
+                alignment = self._number("<I") or alignment
+            else:
+                self._skip_value(kind)
         infos = [self._tensor() for _ in range(tensors)]
-        base = -(-self.at // 32) * 32  # the data begin at the next multiple of 32
+        base = -(-self.at // alignment) * alignment  # where the data begin
         end = base + max((info.offset + info.nbytes for info in infos), default=0)
         if end > self.file_bytes:
             raise truncated(self.path, end, self.file_bytes)
@@ -73,14 +77,14 @@ class _Reader:
         name = self._text().decode("utf-8", "replace")
         rank = self._number("<I")
         if rank > MAX_RANK:
-            raise self._damaged(f"tensor {name!r} has {rank} dimensions")
+            raise self._damaged(f"tensor {name[:120]!r} has {rank} dimensions")
         shape = tuple(self._number("<Q") for _ in range(rank))[::-1]
         dtype, block, nbytes = TYPES.get(self._number("<I"), ("GGUF", 1, 0))
         offset, count = self._number("<Q"), 1
         for size in shape:
             count *= size
         if max((*shape, offset, count)) >= MAX_SIZE:
-            raise self._damaged(f"tensor {name!r} is impossibly large")
+            raise self._damaged(f"tensor {name[:120]!r} is impossibly large")
         return TensorInfo(name, dtype, shape, offset, count // block * nbytes)
 
     def _skip_value(self, kind: int) -> None:

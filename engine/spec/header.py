@@ -8,6 +8,7 @@ bounded: a hostile or broken file ends in a `CheckpointError`, not in a crash or
 from __future__ import annotations
 
 import json
+import reprlib
 import stat
 import struct
 from collections.abc import Callable, Mapping
@@ -190,7 +191,7 @@ def _entry(path: Path, name: str, entry: object, base: int) -> TensorInfo:
     if not fits:
         raise CheckpointError(
             f"{path.name} has a damaged header",
-            f"{path}: the entry of tensor {name!r} is not valid: {str(entry)[:120]}",
+            f"{path}: the entry of tensor {name[:120]!r} is not valid: {reprlib.repr(entry)}",
             DOWNLOAD_AGAIN,
         )
     return TensorInfo(name, dtype, tuple(shape), base + start, end - start)

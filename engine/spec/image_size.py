@@ -5,6 +5,7 @@ Formats: PNG (ISO 15948), JPEG (ITU T.81, the SOF marker), WebP (Google, RIFF co
 
 from __future__ import annotations
 
+import stat
 import struct
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def image_size(path: Path) -> tuple[int, int]:
         JobError: the file cannot be read, or is not one of the three formats.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise OSError(0, "it is not a file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES)
     except OSError as error:

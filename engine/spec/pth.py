@@ -10,18 +10,22 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import re
+import reprlib
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from engine.spec.errors import CheckpointError
 from engine.spec.header import BITS, MAX_RANK, MAX_SIZE, TensorInfo, truncated
+from engine.spec.plain_pickle import is_state_dict
 
+PICKLE = "data.pkl"
 MAX_PICKLE_BYTES = 64_000_000
-MAX_TUPLE_DEPTH = 6  # a state dict needs two; hashing a very deep tuple overflows the C stack
+MAX_KEPT_BYTES = 500_000  # of a pickle that is remembered; a 14B model's has less
+MAX_TUPLE_PARTS = 200  # a tensor needs twenty; hashing tuples of tuples takes time and C stack
 STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
@@ -59,18 +63,27 @@ class _Tensor:
         return len(sizes) <= MAX_RANK
 
 
-def _rebuild_tensor(storage: _Storage, _offset: int, size: tuple[int, ...], *_: object) -> _Tensor:
-    return _Tensor(storage, storage.dtype, tuple(size))
+def _tensor(storage: object, size: object, dtype: object) -> _Tensor:
+    """Make a tensor of what a pickle says; nothing it says is copied or looked into."""
+    if type(storage) is not _Storage or type(size) is not tuple:
+        raise pickle.UnpicklingError("a tensor without a storage or a size")
+    return _Tensor(storage, dtype if type(dtype) is str else "", size)
+
+
+def _rebuild_tensor(storage: object, _offset: object, size: object, *_: object) -> _Tensor:
+    return _tensor(storage, size, getattr(storage, "dtype", ""))
 
 
 def _rebuild_tensor_v3(
-    storage: _Storage, _offset: int, size: tuple[int, ...], _stride: object,
-    _grad: object, _hooks: object, dtype: str, *_: object,
+    storage: object, _offset: object, size: object, _stride: object,
+    _grad: object, _hooks: object, dtype: object, *_: object,
 ) -> _Tensor:  # fmt: skip
-    return _Tensor(storage, dtype, tuple(size))
+    return _tensor(storage, size, dtype)
 
 
-def _rebuild_parameter(data: _Tensor, *_: object) -> _Tensor:
+def _rebuild_parameter(data: object, *_: object) -> _Tensor:
+    if type(data) is not _Tensor:
+        raise pickle.UnpicklingError("a parameter that is no tensor")
     return data
 
 
@@ -85,27 +98,27 @@ NAMES: dict[tuple[str, str], object] = {
 }
 
 
+class _UnsafeError(Exception):
+    """A pickle wants more than tensors; told with the file's name by whoever knows it."""
+
+
 class _StateDict:
     """Knows only the names a state dict needs; what it is mixed into unpickles."""
-
-    path: Path
 
     def find_class(self, module: str, name: str) -> object:
         try:
             return NAMES[module, name]
         except KeyError:
-            raise unsafe_pickle(self.path, f"it wants to use {module}.{name}") from None
+            raise _UnsafeError(f"it wants to use {module}.{name}") from None
 
     def persistent_load(self, pid: object) -> _Storage:
-        _kind, dtype, key = pid[:3]  # type: ignore[index]
-        return _Storage(str(dtype), str(key))
+        if type(pid) is not tuple or any(type(part) is not str for part in pid[:4]):
+            raise pickle.UnpicklingError("a storage that is not named by texts")
+        return _Storage(pid[1], pid[2])
 
 
 class _FastUnpickler(_StateDict, pickle.Unpickler):
-    """The unpickler in C, for what `_is_plain` has looked over.
-
-    Unguarded it takes gigabytes for a memo index that a file names.
-    """
+    """The unpickler in C, for what `is_state_dict` has looked over."""
 
 
 class _StateDictUnpickler(_StateDict, pickle._Unpickler):
@@ -117,59 +130,52 @@ class _StateDictUnpickler(_StateDict, pickle._Unpickler):
 Load = Callable[[_StateDictUnpickler], None]
 
 
-def _shallow(load: Load) -> Load:
-    """Refuse what a tuple opcode made where it is nested too deeply to be hashed."""
+def _small(load: Load) -> Load:
+    """Refuse what a tuple opcode made where hashing it would be felt."""
 
     def checked(unpickler: _StateDictUnpickler) -> None:
         load(unpickler)
-        if _depth(unpickler.stack[-1]) > MAX_TUPLE_DEPTH:
-            raise pickle.UnpicklingError("tuples nested without end")
+        if _larger(unpickler.stack[-1], MAX_TUPLE_PARTS):
+            raise pickle.UnpicklingError("tuples of tuples without end")
 
     return checked
 
 
-def _depth(value: object) -> int:
-    return 1 + max(map(_depth, value), default=0) if isinstance(value, tuple) else 0
+def _larger(value: object, room: int) -> bool:
+    """Say whether a tuple has more parts than there is room, parts of its tuples included."""
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, tuple):
+            room -= len(part)
+            if room < 0:
+                return True
+            pending += [inner for inner in part if isinstance(inner, tuple)]
+    return False
+
+
+def _build(unpickler: _StateDictUnpickler) -> None:
+    """Let only an OrderedDict have attributes: torch keeps its `_metadata` so."""
+    attributes = unpickler.stack.pop()
+    owner = unpickler.stack[-1]
+    if type(owner) is not OrderedDict or not isinstance(attributes, dict):
+        raise pickle.UnpicklingError("attributes of something that has none")
 
 
 _OPCODES: dict[int, Load] = dict(pickle._Unpickler.dispatch)  # type: ignore[arg-type] # stubs: Unpickler
 for _opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
-    _OPCODES[_opcode[0]] = _shallow(_OPCODES[_opcode[0]])
+    _OPCODES[_opcode[0]] = _small(_OPCODES[_opcode[0]])
+_OPCODES[pickle.BUILD[0]] = _build
 _StateDictUnpickler.dispatch = _OPCODES  # type: ignore[assignment]
 
 
-#: Opcodes of a fixed size that torch.save writes; a memo index stays below 2**20.
-_PLAIN = re.compile(
-    rb"(?:[}\])(tNQRsuaeb\x85-\x89]|\x80.|c[\w.]{1,80}\n\w{1,80}\n|[qhK].|M..|[jJ].{4}"
-    rb"|r..[\x00-\x0f]\x00){0,2000}",
-    re.DOTALL,
-)
-MAX_TUPLES = 20_000  # that many, nested in one another, can still be hashed
+def _unpickle(data: bytes) -> object:
+    reader = _FastUnpickler if is_state_dict(data) else _StateDictUnpickler
+    return reader(io.BytesIO(data)).load()
 
 
-def _is_plain(data: bytes) -> bool:
-    """Say whether a pickle holds only what torch.save writes, opcode by opcode."""
-    if sum(map(data.count, (b"t", b"\x85", b"\x86", b"\x87"))) > MAX_TUPLES:
-        return False
-    match, text, start, size = _PLAIN.match, pickle.BINUNICODE[0], 0, len(data)
-    while start < size:
-        at = match(data, start).end()  # type: ignore[union-attr] # it matches nothing too
-        opcode = data[at] if at < size else 0
-        if opcode == text:
-            start = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
-        elif opcode == pickle.STOP[0]:
-            return at == size - 1
-        elif at == start:
-            return False
-        else:
-            start = at
-    return False
-
-
-def _unpickle(path: Path, data: bytes) -> object:
-    reader = (_FastUnpickler if _is_plain(data) else _StateDictUnpickler)(io.BytesIO(data))
-    reader.path = path
-    return reader.load()
+#: The same encoders and VAEs lie beside every precision of every model: each is read once.
+_unpickle_once = lru_cache(maxsize=16)(_unpickle)
 
 
 def unsafe_pickle(path: Path, why: str) -> CheckpointError:
@@ -190,19 +196,26 @@ def read_pth(path: Path) -> dict[str, TensorInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
-            pickles = [name for name in sizes if name.endswith("/data.pkl") or name == "data.pkl"]
-            if len(pickles) != 1 or sizes[pickles[0]] > MAX_PICKLE_BYTES:
-                raise _not_a_state_dict(path, "it has no single data.pkl of a sensible size")
-            state = _unpickle(path, archive.read(pickles[0]))
+            names = [name for name in sizes if name.endswith(f"/{PICKLE}") or name == PICKLE]
+            if len(names) != 1 or sizes[names[0]] > MAX_PICKLE_BYTES:
+                raise _not_a_state_dict(path, f"it has no single {PICKLE} of a sensible size")
+            data = archive.read(names[0])
+        kept = len(data) <= MAX_KEPT_BYTES
+        state = (_unpickle_once if kept else _unpickle)(data)
+        return _tensor_table(path, state, sizes, names[0].removesuffix(PICKLE))
     except zipfile.BadZipFile as error:
         raise CheckpointError(
             f"{path.name} is truncated", f"{path}: {error}", "Download the file again."
         ) from error
     except (CheckpointError, OSError):
         raise
+    except _UnsafeError as error:
+        raise unsafe_pickle(path, str(error)) from error
     except Exception as error:  # boundary: a damaged pickle may raise anything
-        raise _not_a_state_dict(path, f"its pickle is damaged ({error!r})") from error
-    return _tensor_table(path, state, sizes, pickles[0].removesuffix("data.pkl"))
+        why = (
+            str(error)[:120] if isinstance(error, pickle.UnpicklingError) else type(error).__name__
+        )
+        raise _not_a_state_dict(path, f"its pickle is damaged ({why})") from error
 
 
 def _tensor_table(
@@ -213,12 +226,12 @@ def _tensor_table(
     tensors = {}
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor) or not value.sound:
-            raise _not_a_state_dict(path, f"its entry {name!r} is not a tensor")
+            raise _not_a_state_dict(path, f"its entry {reprlib.repr(name)} is not a tensor")
         try:
             nbytes = math.prod(value.shape) * BITS[value.dtype] // 8
             stored = sizes[f"{folder}data/{value.storage.key}"]
         except (KeyError, TypeError, OverflowError):
-            raise _not_a_state_dict(path, f"the data of {name!r} is missing") from None
+            raise _not_a_state_dict(path, f"the data of {reprlib.repr(name)} is missing") from None
         if nbytes > stored:
             raise truncated(path, nbytes, stored)
         tensors[name] = TensorInfo(name, value.dtype, value.shape, 0, nbytes)

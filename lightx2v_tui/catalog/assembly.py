@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from engine.spec.architecture import DitArchitecture
 from engine.spec.precision import Precision
 from lightx2v_tui.catalog.disk import disk_of
-from lightx2v_tui.catalog.model import TITLES, Component, Kind, ModelRoot, Variant
+from lightx2v_tui.catalog.model import DITS, TITLES, Component, Kind, ModelRoot, Variant
 
 if TYPE_CHECKING:
     from lightx2v_tui.catalog.folders import Folder
@@ -47,7 +47,7 @@ def make_variant(
 ) -> Variant:
     """Pick one component of each kind: one that fits the DiT, usable, of the wanted precision."""
     dits = [min(pool, key=lambda c: (not c.usable, c.precision is not wanted))
-            for kind in (Kind.DIT, Kind.DIT_LOW)
+            for kind in DITS
             if (pool := [c for c in own.components if c.kind is kind])]  # fmt: skip
     if mixed:
         dits[0] = replace(dits[0], problems=(*dits[0].problems, MIXED))
@@ -110,10 +110,9 @@ def make_root(
     problems: Sequence[str] = (),
 ) -> ModelRoot:  # fmt: skip
     """One model of these variants; what they do not hold of `others` stays at hand."""
-    dits = [
-        v.components[k] for v in variants for k in (Kind.DIT, Kind.DIT_LOW) if k in v.components
-    ]
-    architecture = next((dit.architecture for dit in dits if dit.architecture), None)
+    dits = [v.components[kind] for v in variants for kind in DITS if kind in v.components]
+    whole_first = sorted(dits, key=lambda dit: not dit.usable)
+    architecture = next((dit.architecture for dit in whole_first if dit.architecture), None)
     held = {file for v in variants for c in v.components.values() for file in c.files}
     return ModelRoot(
         path=path,
@@ -135,5 +134,6 @@ def make_root(
 def _family(architecture: DitArchitecture | None, dits: Sequence[Component], name: str) -> str:
     """Shapes first; the text-to-video experts of Wan 2.2 have no shape of their own."""
     said = name.lower().replace("_", "").replace("-", "")
-    pair = any(dit.expert for dit in dits) or "wan2.2" in said or "wan22" in said
+    experts = bool(dits) and all(dit.expert for dit in dits)
+    pair = experts or "wan2.2" in said or "wan22" in said
     return "wan2.2" if pair else architecture.family if architecture else "wan2.1"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import shlex
 from pathlib import Path
 
 from engine.spec.architecture import WAN22_CHANNELS
 from lightx2v_tui.catalog.assembly import MIXED
-from lightx2v_tui.catalog.model import TITLES, Component, Kind, ModelRoot, Variant, Verdict
+from lightx2v_tui.catalog.model import DITS, TITLES, Component, Kind, ModelRoot, Variant, Verdict
 from lightx2v_tui.catalog.repositories import (
     fetch_again,
     fetch_like,
@@ -17,13 +19,14 @@ from lightx2v_tui.catalog.repositories import (
 )
 
 COMPUTED = ("t2v", "i2v")  # the tasks of Wan 2.1 that make a video here
-DITS = (Kind.DIT, Kind.DIT_LOW)
 HALVES = ("high", "low")
 ASK_ITS_SOURCE = (
     "Get it from where this model came from; its folder's name is of no known repository."
 )
 OTHER_FORMAT = "Use the original, FP8 or INT8 files of this model, in LightX2V's or Wan's layout."
 NOT_YET = "Nothing to fetch; Wan 2.1 text-to-video and image-to-video models run today."
+NOTHING = "Nothing to do: "  # how a fix begins that asks for nothing
+UNSCALED = "no scale"  # codes without it mean nothing
 SEPARATE = "Move the files of one of the two models into a folder of its own."
 #: Where ComfyUI looks for each part; None is the tokenizer, which lies beside the T5.
 COMFY_PLACES = {
@@ -68,41 +71,50 @@ def _of_component(root: ModelRoot, variant: Variant, kind: Kind) -> Verdict:
         why = not_computed(root.family, root.task) if kind in DITS else ""
         state = "not runnable" if why else "ok"
         return Verdict(kind.value, state, why, NOT_YET if why else "")
-    place = _elsewhere(root, variant, kind)
-    if place is not None:
-        said = f"{component.reason}; " if component else ""
-        return Verdict(kind.value, "elsewhere", f"{said}one lies at {place}",
-                       f"Nothing to do: {place.name} is used from there.")  # fmt: skip
+    other = _elsewhere(root, variant, kind)
+    if other is not None:
+        return _replaced(root, variant, component, other)
     if component is None:
         return Verdict(kind.value, "missing", f"no {TITLES[kind]} here",
                        _fetch_missing(root, variant, kind))  # fmt: skip
     if component.problems:
-        return Verdict(kind.value, "broken", component.problems[0], _mend(root, variant, component))
-    return Verdict(kind.value, "not runnable", component.reason, _readable(root, variant, kind))
+        return Verdict(kind.value, "broken", _why(root, component),
+                       _mend(root, variant, component))  # fmt: skip
+    return Verdict(kind.value, "not runnable", _why(root, component),
+                   _readable(root, variant, kind))  # fmt: skip
 
 
-def _elsewhere(root: ModelRoot, variant: Variant, kind: Kind) -> Path | None:
-    """A usable one that is not this variant's; DiTs are what variants differ in."""
+def _replaced(
+    root: ModelRoot, variant: Variant, own: Component | None, other: Component
+) -> Verdict:
+    """A part that lies elsewhere; what is broken here can be mended all the same."""
+    place = other.files[0]
+    said = f"{_why(root, own)}; " if own else ""
+    mend = _mend(root, variant, own) if own and own.problems else ""
+    return Verdict(other.kind.value, "elsewhere", f"{said}one lies at {root.short(str(place))}",
+                   mend or f"{NOTHING}{place.name} is used from there.")  # fmt: skip
+
+
+def _why(root: ModelRoot, component: Component) -> str:
+    cast = "a plain cast without scales: " if UNSCALED in component.reason else ""
+    return cast + root.why(component)
+
+
+def _elsewhere(root: ModelRoot, variant: Variant, kind: Kind) -> Component | None:
+    """A usable one of another place, as presets pick it; DiTs are what variants differ in."""
     if kind in DITS:
         return None
-    found = (c for c in _others(root, variant) if c.kind is kind and c.usable)
-    return next((c.files[0] for c in found), None)
-
-
-def _others(root: ModelRoot, variant: Variant) -> Iterator[Component]:
-    for other in root.variants:
-        if other is not variant:
-            yield from other.components.values()
-    yield from (*root.others, *root.offers)
+    found = (root.find(kind, variant.precision), root.find(kind))
+    return next((c for c in found if c is not None and c.usable), None)
 
 
 def _of_tokenizer(root: ModelRoot, variant: Variant) -> Verdict:
     if variant.tokenizer is not None:
         return Verdict("tokenizer", "ok")
-    there = next((v.tokenizer for v in root.variants if v.tokenizer), root.tokenizer_offer)
-    if there is not None:
-        return Verdict("tokenizer", "elsewhere", f"one lies at {there}",
-                       "Nothing to do: it is used from there.")  # fmt: skip
+    if root.tokenizer is not None:
+        place = root.short(str(root.tokenizer))
+        return Verdict("tokenizer", "elsewhere", f"one lies at {place}",
+                       f"{NOTHING}it is used from there.")  # fmt: skip
     command = fetch_part(None, None, _place(root, variant, None), wan22=False)
     return Verdict("tokenizer", "missing", "no google/umt5-xxl/tokenizer.json here", command)
 
@@ -143,8 +155,9 @@ def _below(root: ModelRoot, folder: Path) -> str:
 
 def _mend(root: ModelRoot, variant: Variant, component: Component) -> str:
     """Fetch the files that are damaged or absent; where all are whole, other ones."""
-    if component.pointer:
-        return pull(component.fetch[0].parent, component.fetch)
+    in_place = _mend_in_place(component)
+    if in_place:
+        return in_place
     if component.kind not in DITS:
         again = fetch_again(root.path, component.fetch) if component.fetch else ""
         return again or _published(root, variant, component.kind, component)
@@ -152,11 +165,21 @@ def _mend(root: ModelRoot, variant: Variant, component: Component) -> str:
         return SEPARATE
     if component.fetch:
         return fetch_again(root.path, component.fetch) or ASK_ITS_SOURCE
-    if any("no scale" in problem for problem in component.problems):
+    if any(UNSCALED in problem for problem in component.problems):
         return OTHER_FORMAT
     inside = _below(root, component.files[0].parent) if component.files else ""
     names = "*" if inside else "diffusion_pytorch_model*" if component.layout == "shards" else "*"
     return fetch_like(root.path, [f"{inside}{names}"]) or ASK_ITS_SOURCE
+
+
+def _mend_in_place(component: Component) -> str:
+    """What fetches no new copy: Git LFS in a checkout, and leave to read; empty where it would."""
+    if component.pointer:
+        return pull(component.fetch[0].parent, component.fetch)
+    refused = os.strerror(errno.EACCES)
+    broken = zip(component.problems, component.fetch, strict=False)  # both begin with these files
+    closed = [str(file) for problem, file in broken if refused in problem]
+    return f"Make it readable: chmod u+r {shlex.join(closed)}" if closed else ""
 
 
 def _published(root: ModelRoot, variant: Variant, kind: Kind, like: Component | None) -> str:

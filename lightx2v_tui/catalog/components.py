@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -213,6 +214,8 @@ def _component(group: _Group, folder: Path) -> Component | None:
         except CheckpointError as error:
             if not group.broken:  # else it only says what follows from the broken file
                 problems.append(f"{error.what}: {error.why}")
+            with suppress(CheckpointError):  # the task needs no blocks
+                architecture = _without_blocks(folder, group.files)
     style = next((file.style for file in group.files if file.style != "wan"), "wan")
     width = _width(kind, headers)
     return Component(
@@ -334,6 +337,18 @@ def _shapes(files: Sequence[WeightFile]) -> _Shapes:
         names = dit_names(stored)
         stored = {names[name]: info for name, info in stored.items() if name in names}
     return _Shapes(stored, {number for file in files for number in file.blocks})
+
+
+def _without_blocks(folder: Path, files: Sequence[WeightFile]) -> DitArchitecture:
+    """What the tensors outside the blocks tell; no blocks where config.json does not count them."""
+    stored = _shapes(files)
+    shapes = {name: stored[name] for name in stored if not name.startswith("blocks.")}
+    dim = (*shapes.get("patch_embedding.weight", ()), 0)[0]
+    shapes["blocks.0.ffn.0.weight"] = (4 * dim, dim)  # stands in: how wide it is, is not asked
+    config = read_config(folder)
+    layers = config.get("num_layers")
+    found = DitArchitecture.from_shapes(shapes, config)
+    return replace(found, num_layers=layers if type(layers) is int and layers > 0 else 0)
 
 
 def _dit_architecture(folder: Path, files: Sequence[WeightFile]) -> DitArchitecture:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from lightx2v_tui.catalog.model import Disk
@@ -74,6 +75,7 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
+@lru_cache(maxsize=64)
 def _kind(mount: Mount, sys: Path, table: Path | None, depth: int = 0) -> tuple[str, int]:
     remote = mount.filesystem.startswith("fuse.") and ":" in mount.source
     if remote or mount.filesystem in NETWORK:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +24,10 @@ TAILS = frozenset(tail for name in MATTERS for tail in (name[-3:], name[-3:].upp
 SKIP = frozenset({
     "node_modules", "site-packages", "__pycache__", "proc", "sys", "dev", "blobs", "refs",
 })  # fmt: skip
+#: Told before each folder and file that is looked at, by whoever waits for the walk.
+HEARTBEAT: ContextVar[Callable[[], None]] = ContextVar("heartbeat", default=lambda: None)
 MAX_CONFIG_BYTES = 1_000_000
-MAX_INDEX_BYTES = 64 << 20
+MAX_INDEX_BYTES = 8 << 20  # a 14B model's is a tenth of a megabyte
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def list_folder(path: Path | str) -> Listing:
     Raises:
         OSError: the folder cannot be read.
     """
+    HEARTBEAT.get()()
     folders, links, files = [], [], []
     with os.scandir(path) as entries:
         for entry in entries:  # of a large disk there are millions: nothing here is for show
@@ -72,11 +77,12 @@ def list_folder(path: Path | str) -> Listing:
                 if name[0] != ".":
                     files.append(name)
                 continue
+            if entry.is_file(follow_symlinks=False) or name[0] == "." or name in SKIP:
+                continue
             if entry.is_symlink():  # where it leads is not asked: that disk may not answer
                 links.append(name)
-            elif not entry.is_dir():
-                continue
-            if name[0] != "." and name not in SKIP:
+                folders.append(name)
+            elif entry.is_dir():
                 folders.append(name)
     return Listing(path, frozenset(folders), tuple(files), frozenset(links))
 
@@ -89,8 +95,7 @@ def read_config(folder: Path) -> Mapping[str, object]:
     """
     path = folder / "config.json"
     try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(MAX_CONFIG_BYTES))
+        value = json.loads(_read(path, MAX_CONFIG_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -98,6 +103,14 @@ def read_config(folder: Path) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise _bad_config(path, f"it holds a {type(value).__name__}, not an object")
     return value
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read the start of a file; a pipe of that name would be waited for without end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(0, "it is not a file")
+    with path.open("rb") as file:
+        return file.read(limit)
 
 
 def _bad_config(path: Path, why: str) -> CheckpointError:
@@ -115,8 +128,7 @@ def read_index(path: Path) -> frozenset[str]:
         CheckpointError: it is no index, or names files outside its folder.
     """
     try:
-        with path.open("rb") as file:
-            weight_map = json.loads(file.read(MAX_INDEX_BYTES))["weight_map"]
+        weight_map = json.loads(_read(path, MAX_INDEX_BYTES))["weight_map"]
         names = frozenset(weight_map.values())
         listed = frozenset(str(name) for name in names)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):

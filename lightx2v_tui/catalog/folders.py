@@ -18,6 +18,7 @@ from lightx2v_tui.catalog.files import (
     list_folder,
 )
 from lightx2v_tui.catalog.model import Component, Kind
+from lightx2v_tui.catalog.repositories import hub_repository, repository_of
 
 DOWNLOADS = Path(".cache/huggingface/download")  # where `hf download --local-dir` keeps its parts
 
@@ -86,19 +87,12 @@ class Folder:
         repository = hub_repository(self.path)
         if repository is None:
             return self.path.resolve().name
-        name = repository.name.removeprefix("models--").split("--")[-1]
+        name = repository_of(self.path)[0].rpartition("/")[2]
         with suppress(OSError, UnicodeDecodeError):
             main = (repository / "refs" / "main").read_text(encoding="ascii").strip()
             if main and main != self.path.name:
                 return f"{name} @{self.path.name[:7]}"
         return name
-
-
-def hub_repository(path: Path) -> Path | None:
-    """The repository's folder in the hub's cache, for one of its snapshots."""
-    above = path.parent.parent
-    inside = path.parent.name == "snapshots" and above.name.startswith("models--")
-    return above if inside else None
 
 
 def unfinished(folder: Folder, inner: Iterable[Path]) -> list[str]:

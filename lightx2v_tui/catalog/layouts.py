@@ -20,7 +20,7 @@ from engine.spec.precision import Precision
 from lightx2v_tui.catalog.assembly import Parts, make_root, make_variant
 from lightx2v_tui.catalog.files import Listing, list_folder
 from lightx2v_tui.catalog.folders import Folder, unfinished
-from lightx2v_tui.catalog.model import Component, Kind, ModelRoot, Variant
+from lightx2v_tui.catalog.model import TITLES, Component, Kind, ModelRoot, Variant
 from lightx2v_tui.catalog.recognise import distilled_by_name
 from lightx2v_tui.catalog.single_files import as_experts, as_low, single_files
 
@@ -39,6 +39,7 @@ COMFY = (*COMFY_DITS, "text_encoders", "clip", "clip_vision", "vae", "vae_approx
 DIFFUSERS = ("transformer", "transformer_2", "text_encoder", "image_encoder", "vae", "tokenizer")
 SPLIT = "_split"  # LightX2V's folders of blocks beside its single files
 MARKS = frozenset({*GUIDE, *EXPERTS, *COMFY, *DIFFUSERS, "google"})
+REST = "non_block.safetensors"  # of a DiT in block files, what lies in no block
 COMFY_DEPTH = 4  # people sort files into folders of their own there
 
 
@@ -81,6 +82,7 @@ def guide(folder: Folder) -> Found | None:
             if variant is not None:
                 variants.append(variant)
                 used |= {name}
+        variants = _without_lone_experts(variants, problems)
         if variants:
             distilled = layout is DISTILLED or distilled_by_name(folder.name)
             suffix = " (40/50 steps)" if roots else ""
@@ -94,7 +96,7 @@ def guide(folder: Folder) -> Found | None:
 def _guide_variant(
     inner: Folder, precision: Precision, shared: Parts, problems: list[str]
 ) -> Variant | None:
-    own = Parts.of(inner, inner.components)
+    own = Parts.of(inner, [_with_its_blocks(c, precision) for c in inner.components])
     for half in inner.below(EXPERTS):
         own = own.plus(as_experts(half))
     if not own.components:
@@ -114,6 +116,35 @@ def _guide_variant(
             said = f"; {chosen[0].name} is used" if chosen else ""
             problems.append(f"{inner.path.name}/ holds {len(several)} {kind.value}: {names}{said}")
     return variant
+
+
+def _with_its_blocks(dit: Component, precision: Precision) -> Component:
+    """Of a DiT in blocks only the rest is there, which is bf16 in every precision."""
+    if [file.name for file in dit.files] != [REST]:
+        return dit
+    problems = dit.problems if dit.fetch else (f"its blocks are not there, only {REST} is",)
+    return replace(dit, precision=precision, scheme=precision.value, layout="blocks",
+                   problems=problems)  # fmt: skip
+
+
+def _without_lone_experts(variants: list[Variant], problems: list[str]) -> list[Variant]:
+    """A single file that is called an expert, where other folders hold plain DiTs, is one too."""
+    dits = [v.components[Kind.DIT] for v in variants if Kind.DIT in v.components]
+    if all(dit.expert for dit in dits):
+        return variants
+    return [_as_plain(variant, problems) for variant in variants]
+
+
+def _as_plain(variant: Variant, problems: list[str]) -> Variant:
+    dit = variant.components.get(Kind.DIT)
+    lone = dit is not None and dit.expert and Kind.DIT_LOW not in variant.components
+    if dit is None or not lone or not dit.files or dit.files[0].parent != variant.folder:
+        return variant
+    problems.append(f"{variant.folder.name}/{dit.files[0].name} is called the {dit.expert}-noise "
+                    "half of a pair, but the DiTs beside it are whole models")  # fmt: skip
+    missing = tuple(part for part in variant.missing if part != TITLES[Kind.DIT_LOW])
+    components = {**variant.components, Kind.DIT: replace(dit, expert="")}
+    return replace(variant, components=components, missing=missing)
 
 
 def _strays(folder: Folder) -> list[str]:

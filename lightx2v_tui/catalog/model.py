@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,6 +25,7 @@ class Kind(str, Enum):
     LORA = "lora"
 
 
+DITS = (Kind.DIT, Kind.DIT_LOW)
 TITLES = {
     Kind.DIT: "DiT", Kind.DIT_LOW: "low-noise DiT", Kind.T5: "T5", Kind.CLIP: "CLIP",
     Kind.VAE: "VAE", Kind.TINY_VAE: "tiny VAE", Kind.LORA: "LoRA",
@@ -77,7 +80,8 @@ class Verdict:
     """What stands about one part of a variant.
 
     `state` is "ok", "missing", "broken", "not runnable" or "elsewhere"; `fix` is the command that
-    would fetch or mend it, or a sentence where no command could.
+    would fetch or mend it, or a sentence where no command could. Paths in `reason` that lie below
+    the model's root are told from there.
     """
 
     part: str  # a `Kind` in words, or "tokenizer"
@@ -166,17 +170,34 @@ class ModelRoot:
     @property
     def size(self) -> str:
         """What people call its size, such as 14B; empty where the DiT cannot be read."""
-        return self.architecture.size if self.architecture else ""
+        arch = self.architecture
+        return arch.size if arch is not None and arch.num_layers else ""
 
     @property
     def dit_places(self) -> frozenset[Path]:
         """The files of its DiTs, and the folders of those that lie in many files."""
-        dits = [c for c in self.components() if c.kind in (Kind.DIT, Kind.DIT_LOW)]
+        dits = [c for c in self.components() if c.kind in DITS]
         files = {file.absolute() for dit in dits for file in dit.files}
         many = {
             dit.files[0].parent.absolute() for dit in dits if dit.files and dit.layout != "file"
         }
         return frozenset(files | many)
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The first tokenizer folder of its variants, or the one that lies elsewhere."""
+        return next((v.tokenizer for v in self.variants if v.tokenizer), self.tokenizer_offer)
+
+    def short(self, text: str) -> str:
+        """A text whose paths below this root begin there."""
+        return re.sub(rf"(?<!\S){re.escape(f'{self.path}{os.sep}')}", "", text)
+
+    def why(self, component: Component) -> str:
+        """Why a component cannot be used; a file that is named is not told with its path too."""
+        told = component.reason
+        for file in component.fetch:
+            told = told.replace(f": {file}: ", ": ")
+        return self.short(told)
 
     def components(self) -> Iterator[Component]:
         """Every component at hand: of the variants, then loose ones, then those elsewhere."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.spec.precision import Precision
 from lightx2v_tui.catalog.assembly import mismatch
 from lightx2v_tui.catalog.layouts import Found
 from lightx2v_tui.catalog.model import Component, Kind, ModelRoot
@@ -38,9 +39,15 @@ def offer(root: ModelRoot, pool: Sequence[Component], tokenizers: Sequence[Path]
     lacks_tokenizer = not any(variant.tokenizer for variant in root.variants)
     return replace(
         root,
-        offers=tuple(taken.values()),
+        offers=tuple(sorted(taken.values(), key=_rank)),
         tokenizer_offer=next(iter(tokenizers), None) if lacks_tokenizer else None,
     )
+
+
+def _rank(component: Component) -> tuple[int, int]:
+    """The exact ones of each kind first: what is looked for in any precision takes the first."""
+    precisions = [*Precision]
+    return [*Kind].index(component.kind), precisions.index(component.precision or precisions[-1])
 
 
 def _own(root: ModelRoot) -> Iterator[Component]:

@@ -18,8 +18,10 @@ from engine.spec.alike import AlikeBlocks
 from engine.spec.header import Header, TensorInfo, read_header
 from engine.spec.keys import COMFY_EXTRAS, COMFY_SCALE
 from engine.spec.precision import CODE_DTYPES, Precision
+from lightx2v_tui.catalog.files import HEARTBEAT
 from lightx2v_tui.catalog.model import Kind
 
+MAX_NAME = 300  # letters of a tensor's name; real ones have a third of it
 MAX_NAMES = 2000  # how far into a header to look for a name that tells: a language model has more
 #: Tensor names that tell which network a file belongs to, and whose names they are.
 MARKS = (
@@ -60,7 +62,9 @@ ODD = frozenset({"U8", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2", "I32"})
 MARKERS = frozenset({*COMFY_EXTRAS, "spiece_model"})  # tensors that are no weights
 UMT5_MARK = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 STEPS = re.compile(r"distill|\d+[-_]?steps?\b|\d+step|lightning|causvid|self[-_]?forcing")
-EXPERT = re.compile(r"(?:^|[-_.])(high|low)(?:[-_]?noise|(?=[-_.]|$))")
+EXPERT = re.compile(r"(?:^|[-_.])(high|low)[-_]?noise")
+EXPERT_OF_WAN22 = re.compile(r"(?:^|[-_.])(high|low)(?=[-_.]|$)")  # in a name that says 2.2
+WAN22 = re.compile(r"wan[-_.]?2[-_.]?2")
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,16 @@ class Recogniser:
         Raises:
             CheckpointError: the file is damaged, truncated, or no weight file.
         """
+        HEARTBEAT.get()()
         if path.suffix.lower() == ".gguf":
             return _weight_file(gguf.read_gguf(path))
         header = read_header(path, self._parse)
-        if header.like is None:
-            self._known[id(header)] = file = _weight_file(header)  # `_parse` keeps those it knows
-            return file
-        file = self._known[id(header.like)]
-        return None if file is None else _like(file, header)
+        known = self._known.get(id(header.like)) if header.like is not None else None
+        if known is not None and len(known.blocks) == 1:
+            return _like(known, header)
+        file = _weight_file(header)
+        self._known[id(header)] = file  # a header that others are like stays alive with `_parse`
+        return file
 
 
 def _like(file: WeightFile, header: Header) -> WeightFile:
@@ -145,6 +151,8 @@ def _blocks_of(names: Iterable[str]) -> tuple[frozenset[str], bool]:
 def mark_of(header: Header) -> tuple[Kind, str] | None:
     """Say which network a file belongs to and whose names it uses, from its tensor names."""
     for name in islice(header.tensors, MAX_NAMES):
+        if len(name) > MAX_NAME:
+            continue
         match = _MARKS.fullmatch(name)
         if match is not None:
             kind, style, _ = MARKS[(match.lastindex or 1) - 1]
@@ -167,7 +175,10 @@ def distilled_by_name(*names: str) -> bool:
 
 def expert_by_name(name: str) -> str:
     """Which expert of a Wan 2.2 pair a name says: "high", "low" or neither."""
-    match = EXPERT.search(name.lower())
+    lower = name.lower()
+    match = EXPERT.search(lower)
+    if match is None and WAN22.search(lower):
+        match = EXPERT_OF_WAN22.search(lower)
     return match[1] if match else ""
 
 

@@ -42,13 +42,23 @@ _BY_FILE = (
     (r"wan2\.2_.*_lightx2v_\d+step(?!.*nvfp4).*", "lightx2v/Wan2.2-Distill-Models"),
     (r"wan2\.1_.*_lightx2v\.safetensors", "lightx2v/Wan2.1-Official-Models"),
 )
+CACHED = "models--"  # how the names of repositories begin in the hub's cache
+CHECKOUT_DEPTH = 4  # how many folders above a file its git checkout may begin
 NAMED = 8  # files that a command names one by one; of more it names their folder
+
+
+def hub_repository(snapshot: Path) -> Path | None:
+    """The repository's folder in the hub's cache, for one of its snapshots."""
+    above = snapshot.parent.parent
+    inside = snapshot.parent.name == "snapshots" and above.name.startswith(CACHED)
+    return above if inside else None
 
 
 def repository_of(root: Path) -> tuple[str, bool]:
     """The repository a folder was downloaded from, and whether it lies in the hub's cache."""
-    if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
-        return root.parent.parent.name.removeprefix("models--").replace("--", "/", 1), True
+    cached = hub_repository(root)
+    if cached is not None:
+        return cached.name.removeprefix(CACHED).replace("--", "/", 1), True
     return _BY_NAME.get(root.resolve().name.lower(), ""), False
 
 
@@ -98,7 +108,10 @@ def fetch_part(
 
 
 def pull(folder: Path, files: Iterable[Path]) -> str:
-    """The command that turns Git LFS pointers into files."""
+    """The command that turns Git LFS pointers into files; empty outside a git checkout."""
+    places = [folder, *folder.parents][:CHECKOUT_DEPTH]
+    if not any(os.path.lexists(place / ".git") for place in places):
+        return ""
     names = ",".join(path.name for path in files)
     return f"git -C {shlex.quote(str(folder))} lfs pull --include {shlex.quote(names)}"
 

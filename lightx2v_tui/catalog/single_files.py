@@ -10,7 +10,7 @@ from pathlib import Path
 from lightx2v_tui.catalog.assembly import Parts, make_root, make_variant
 from lightx2v_tui.catalog.components import BLOCK_FILE
 from lightx2v_tui.catalog.folders import Folder, unfinished
-from lightx2v_tui.catalog.model import Component, Kind, ModelRoot, Variant
+from lightx2v_tui.catalog.model import DITS, Component, Kind, ModelRoot, Variant
 from lightx2v_tui.catalog.recognise import distilled_by_name, expert_by_name
 
 #: What a single file's name says beyond which model it is: precision, tool, expert, date.
@@ -49,25 +49,25 @@ def single_files(
 
 
 def _grouped(dits: Iterable[Component], top: Path) -> list[list[Component]]:
-    """DiTs by what they are called, then by size and task; one that cannot be read joins them."""
+    """DiTs by what they are called, then by size and task."""
     named: dict[str, list[Component]] = {}
     for dit in dits:
         named.setdefault(_identity(dit, top), []).append(dit)
-    groups = []
-    for members in named.values():
-        shapes: dict[object, list[Component]] = {}
-        for dit in members:
-            if dit.architecture is not None:
-                shape = dit.architecture.size, dit.architecture.task
-                shapes.setdefault(shape, []).append(dit)
-        unread = [dit for dit in members if dit.architecture is None]
-        first = next(iter(shapes.values()), None)
-        if first is None:
-            groups.append(unread)
-        else:
-            first += unread
-            groups += shapes.values()
-    return groups
+    return [group for members in named.values() for group in _by_shape(members)]
+
+
+def _by_shape(members: Sequence[Component]) -> list[list[Component]]:
+    """DiTs by size and task; broken ones, whose blocks do not count, join those of their task."""
+    read = [dit for dit in members if dit.architecture is not None]
+    sound = [dit for dit in read if not dit.problems] or read
+    groups: dict[str, list[Component]] = {}
+    for dit in sound:
+        groups.setdefault(_task(dit), []).append(dit)
+    for dit in [dit for dit in members if dit not in sound]:
+        task = dit.architecture.task if dit.architecture else _task(dit)
+        alike = [name for name in groups if name.startswith(task)]
+        groups.setdefault(next(iter((*alike, *groups)), task), []).append(dit)
+    return [*groups.values()]
 
 
 def _stored_ways(path: Path, members: Sequence[Component], parts: Parts) -> list[Variant]:
@@ -104,8 +104,7 @@ def as_experts(folder: Folder) -> list[Component]:
 
 def as_low(components: Iterable[Component]) -> list[Component]:
     """These DiTs, as low-noise experts."""
-    return [replace(c, kind=Kind.DIT_LOW, expert="low") for c in components
-            if c.kind in (Kind.DIT, Kind.DIT_LOW)]  # fmt: skip
+    return [replace(c, kind=Kind.DIT_LOW, expert="low") for c in components if c.kind in DITS]
 
 
 def _identity(dit: Component, top: Path) -> str:

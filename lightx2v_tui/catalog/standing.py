@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightx2v_tui.catalog.completeness import verdicts
-from lightx2v_tui.catalog.model import TITLES, Kind, ModelRoot, Variant, Verdict
+from lightx2v_tui.catalog.completeness import NOTHING, verdicts
+from lightx2v_tui.catalog.model import DITS, TITLES, Kind, ModelRoot, Variant, Verdict
 
+COMPLETE, INCOMPLETE = "complete", "incomplete"
+SCATTERED, LATER = "complete with parts from elsewhere", "complete, not runnable yet"
 _TITLES = {kind.value: title for kind, title in TITLES.items()}
 
 
@@ -16,8 +18,14 @@ class VariantStanding:
 
     variant: Variant
     title: str
-    word: str  # complete, complete with parts from elsewhere, or incomplete
+    word: str  # COMPLETE, SCATTERED, LATER or INCOMPLETE
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def line(self) -> str:
+        """What it is called, how it stands, and the parts that are there."""
+        parts = ", ".join(TITLES[kind] for kind in self.variant.components)
+        return f"{self.title} {self.word} (has {parts})" if parts else f"{self.title} {self.word}"
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,18 @@ def standing_of(root: ModelRoot) -> Standing:
 def in_words(verdict: Verdict) -> tuple[str, str]:
     """A verdict as a line, and the fix where there is something to do."""
     title = _TITLES.get(verdict.part, verdict.part)
-    fix = "" if verdict.state == "elsewhere" else verdict.fix
+    fix = "" if verdict.fix.startswith(NOTHING) else verdict.fix
     return f"{title} {verdict.state}: {verdict.reason}", fix
 
 
 def _word(variant: Variant, told: tuple[Verdict, ...]) -> str:
     if variant.complete:
-        return "complete"
-    scattered = all(verdict.state == "elsewhere" for verdict in told)
-    return "complete with parts from elsewhere" if scattered else "incomplete"
+        later = any(v.state == "not runnable" and v.part in DITS for v in told)
+        return LATER if later else COMPLETE
+    states = {verdict.state for verdict in told}
+    if not states <= {"elsewhere", "not runnable"}:
+        return INCOMPLETE
+    return LATER if "not runnable" in states else SCATTERED
 
 
 def _title(root: ModelRoot, variant: Variant) -> str:

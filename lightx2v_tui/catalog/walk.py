@@ -11,12 +11,13 @@ import os
 import queue
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
+from typing import NamedTuple
 
 from lightx2v_tui.catalog.disk import mount_point
-from lightx2v_tui.catalog.files import Listing, list_folder
+from lightx2v_tui.catalog.files import HEARTBEAT, Listing, list_folder
 from lightx2v_tui.catalog.layouts import GUIDE, MARKS, Found, inspect
 from lightx2v_tui.catalog.model import ModelRoot, Skipped
 from lightx2v_tui.catalog.offers import with_offers
@@ -51,8 +52,7 @@ def _start(path: Path) -> Path:
     return path.parent if path.name in GUIDE else path
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """A folder to look at: as it is called, and where it really is, once that was asked."""
 
     path: str
@@ -61,12 +61,16 @@ class _Place:
 
     def below(self, listing: Listing, names: Iterable[str]) -> list[_Place]:
         """Its subfolders; where a link leads is asked when it is its turn, as it may not answer."""
-        places = []
-        for name in sorted(names, reverse=True):
-            path = f"{self.path}/{name}"
-            real = "" if name in listing.links else f"{self.real}/{name}"
-            places.append(_Place(path, real, self.depth + 1))
-        return places
+        path, real = self.path.rstrip("/"), self.real.rstrip("/")
+        return [
+            _Place(f"{path}/{name}", "" if name in listing.links else f"{real}/{name}",
+                   self.depth + 1)
+            for name in sorted(names, reverse=True)
+        ]  # fmt: skip
+
+
+class _LeftBehindError(Exception):
+    """This thread is not waited for any more."""
 
 
 @dataclass
@@ -80,31 +84,48 @@ class _Walker:
     at: str = "/"
     since: float = 0.0
     turn: int = 0  # which thread may go on
-    told: queue.SimpleQueue[Found | Skipped | BaseException | None] = field(
-        default_factory=queue.SimpleQueue
-    )
+    told: queue.SimpleQueue[Found | Skipped | None] = field(default_factory=queue.SimpleQueue)
+    lock: Lock = field(default_factory=Lock)
 
     def go(self, turn: int, stop: Event) -> None:
-        """Walk until nothing is left; an error of our own reaches whoever waits."""
+        """Walk until nothing is left, or until this thread was left behind."""
+        HEARTBEAT.set(lambda: self._beat(turn))
         try:
-            while self.pending and not stop.is_set():
-                place = self.pending.pop()
-                self.at, self.since = place.path, time.monotonic()
+            while not stop.is_set() and (place := self._next(turn)) is not None:
                 found, below = self._look(place)
-                if self.turn != turn:
-                    return  # left behind meanwhile: another thread walks on
+                self._take(turn, found, below)
+        except _LeftBehindError:
+            return
+        with self.lock:
+            if self.turn == turn:
+                self.told.put(None)
+
+    def _beat(self, turn: int) -> None:
+        """Something answered; a thread that was left behind need not go on."""
+        if self.turn != turn:
+            raise _LeftBehindError
+        self.since = time.monotonic()
+
+    def _next(self, turn: int) -> _Place | None:
+        with self.lock:
+            if self.turn != turn or not self.pending:
+                return None
+            place = self.pending.pop()
+            self.at, self.since = place.path, time.monotonic()
+            return place
+
+    def _take(self, turn: int, found: Found | Skipped | None, below: list[_Place]) -> None:
+        with self.lock:
+            if self.turn == turn:
                 self.pending += below
                 if found is not None:
                     self.told.put(found)
-            self.told.put(None)
-        except Exception as error:  # noqa: BLE001 - boundary: raised again where it is waited for
-            if self.turn == turn:
-                self.told.put(error)
 
     def _look(self, place: _Place) -> tuple[Found | Skipped | None, list[_Place]]:
         """Look at one folder; gives what it is, and which folders to look at next."""
         try:  # of a start only here is it asked where it really is: its disk may not answer
-            place = replace(place, real=place.real or os.path.realpath(place.path))
+            if not place.real:
+                place = place._replace(real=os.path.realpath(place.path))
             if place.real in self.seen or self._is_dead(place):
                 return None, []
             self.seen.add(place.real)
@@ -112,8 +133,10 @@ class _Walker:
             found = inspect(listing) if _matters(listing) else None
         except (FileNotFoundError, NotADirectoryError):
             return None, []
-        except (OSError, ValueError) as error:  # no name of a file can be like that
-            return Skipped(Path(place.path), getattr(error, "strerror", None) or str(error)), []
+        except _LeftBehindError:
+            raise
+        except Exception as error:  # noqa: BLE001 - boundary: one odd folder must not hide the others
+            return Skipped(Path(place.path), getattr(error, "strerror", None) or repr(error)), []
         if found is not None:  # a link may lead there too
             self.seen.update(f"{place.real}/{name}" for name in found.used)
         if place.depth >= MAX_DEPTH:
@@ -122,7 +145,9 @@ class _Walker:
         return found, place.below(listing, below)
 
     def _is_dead(self, place: _Place) -> bool:
-        names = (place.path, place.real) if self.dead else ()
+        if not self.dead:
+            return False
+        names = (place.path, place.real)
         return any(Path(name).is_relative_to(mount) for name in names for mount in self.dead)
 
     def leave(self, stop: Event) -> Skipped:
@@ -135,8 +160,9 @@ class _Walker:
 
     def start(self, stop: Event) -> None:
         """Let a new thread walk."""
-        self.turn += 1
-        self.since = time.monotonic()
+        with self.lock:
+            self.turn += 1
+            self.since = time.monotonic()
         Thread(target=self.go, args=(self.turn, stop), daemon=True, name="scan").start()
 
 
@@ -156,6 +182,4 @@ def _walked(starts: list[_Place], stop: Event, patience: float) -> Iterator[Foun
             continue
         if item is None:
             return
-        if isinstance(item, BaseException):
-            raise item
         yield item

@@ -11,14 +11,16 @@ import platform
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from engine.spec.precision import Support
 from lightx2v_tui import host, paths
 from lightx2v_tui.catalog.disk import disk_of
 from lightx2v_tui.gpus import Gpu, GpuReading, read_gpus
 from lightx2v_tui.host import HostMemory, TorchBuild
+from lightx2v_tui.output import printable
 from lightx2v_tui.recommend import COMPONENTS, Recommendation, recommend, torch_trouble
 from lightx2v_tui.units import size
 
@@ -42,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
     """Look at everything, and print text or JSON."""
     reading, memory, build = read_gpus(), host.read_memory(), host.torch_build()
     checks = [*_gpus(reading, build), *_packages(build), _attention()]
-    checks += [*_memory(memory), *_disks(), *_terminal()]
+    checks += [*_memory(memory), *_places(args.root), *_runs(), *_terminal()]
     if args.json:
         report = {
             "gpus": [_gpu_facts(gpu) for gpu in reading.gpus],
@@ -54,7 +56,7 @@ def execute(args: argparse.Namespace) -> int:
     width = max(NARROWEST, shutil.get_terminal_size().columns)
     for check in checks:
         for line in _lines(check, width):
-            sys.stdout.write(f"{line}\n")
+            sys.stdout.write(f"{printable(line)}\n")
     return 0
 
 
@@ -183,21 +185,29 @@ def _memory(memory: HostMemory) -> list[Check]:
     ]
 
 
-def _disks() -> list[Check]:
-    checks = []
-    for folder in paths.model_dirs():
-        if folder.is_dir():
-            disk = disk_of(folder)
-            seen = f"{folder}: {disk.kind}, {size(disk.free_bytes)} free"
-            slow = disk.kind in ("hdd", "network")
-            advice = "Models load faster from an SSD." if slow else ""
-            checks.append(Check("models", not slow, seen, advice))
+def _places(roots: Sequence[Path]) -> Iterator[Check]:
+    """Where models are looked for; of the usual places those that are there."""
+    named = [paths.expanded(root) for root in roots]
+    for folder in dict.fromkeys((*named, *paths.model_dirs())):
+        if os.path.isdir(folder):  # noqa: PTH112 - a Path raises at long names
+            yield _disk(folder)
+        elif folder in named:
+            yield Check("models", False, f"{folder}: no such folder", "Check --root.")
+
+
+def _disk(folder: Path) -> Check:
+    disk = disk_of(folder)
+    seen = f"{folder}: {disk.kind}, {size(disk.free_bytes)} free"
+    slow = disk.kind in ("hdd", "network")
+    return Check("models", not slow, seen, "Models load faster from an SSD." if slow else "")
+
+
+def _runs() -> Iterator[Check]:
     data = paths.data_dir()
     parent = next(folder for folder in (data, *data.parents) if folder.exists())
     writable = os.access(parent, os.W_OK)
     advice = "" if writable else "Set XDG_DATA_HOME to a folder you can write to."
-    checks.append(Check("runs", writable, f"{data}", advice))
-    return checks
+    yield Check("runs", writable, f"{data}", advice)
 
 
 def _terminal() -> list[Check]:

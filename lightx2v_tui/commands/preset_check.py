@@ -8,30 +8,27 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from engine.spec.errors import CheckpointError, EngineError, JobError
 from lightx2v_tui import jobs, jsonc, presets
-from lightx2v_tui.catalog import read_config
+from lightx2v_tui.catalog import Component, Kind, component_at, read_config
 from lightx2v_tui.commands.run import find_preset, generate
 from lightx2v_tui.gpus import Gpu, read_gpus
-from lightx2v_tui.lightx2v import (
-    CONFIG_FOLDERS,
-    Difference,
-    FolderConfig,
-    Surroundings,
-    differences,
-)
+from lightx2v_tui.lightx2v import Difference, FolderConfig, Surroundings, differences
+from lightx2v_tui.lightx2v_model import CONFIG_FOLDERS
+from lightx2v_tui.output import printable
 from lightx2v_tui.paths import runs_dir
 from lightx2v_tui.preset_keys import KEYS, LORAS, OWN, OWN_KEYS, PATH, passed_on
+from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import Preset
 
 OK, FAILED, USAGE = 0, 1, 2
 WIDTH = 80
 FOLDERS = ("model_path", "t5_tokenizer_path")
 ANYTHING = ("dit_original_ckpt", "dit_quantized_ckpt", f"{OWN}.output")
-CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")  # texts may hold them
+STAND_IN = Path("given with --image")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
     text = presets.read_text(path)
     preset = presets.parse(text, str(path))
     lines = [*_lines(preset)]
-    found = differences(preset, Surroundings(_strict(text), tuple(_folder_configs(preset))))
+    found = differences(preset, _surroundings(preset, text))
     gpu = next(iter(read_gpus().gpus), None)
     if args.json:
         return _report(preset, lines, found, gpu)
@@ -57,9 +54,8 @@ def execute(args: argparse.Namespace) -> int:
         _print(f"{line.key} = {_shown(line)}  ({line.use})")
     _print_differences(found, jsonc.layout(text))
     try:
-        return generate(
-            preset, jobs.default_options(gpu), destination=preset.output, gpu=gpu, dry_run=True
-        )
+        options = replace(jobs.default_options(gpu), stand_in=STAND_IN)
+        return generate(preset, options, destination=preset.output, gpu=gpu, dry_run=True)
     except EngineError:
         for note in preset.notes:
             _print(textwrap.fill(f"note: {note}", WIDTH, subsequent_indent="      ",
@@ -74,7 +70,8 @@ def _report(preset: Preset, lines: list[Line], found: list[Difference], gpu: Gpu
     notes = preset.notes
     try:
         destination = preset.output or runs_dir() / "NEW" / "output.mp4"
-        planned = jobs.plan(preset, jobs.default_options(gpu), destination, gpu)
+        options = replace(jobs.default_options(gpu), stand_in=STAND_IN)
+        planned = jobs.plan(preset, options, destination, gpu)
         plan, notes = presets.to_json(planned.preset), planned.notes
     except EngineError as caught:
         error = caught
@@ -87,6 +84,26 @@ def _report(preset: Preset, lines: list[Line], found: list[Difference], gpu: Gpu
     }
     print(json.dumps(report, indent=2, default=str))  # noqa: T201
     return OK if error is None else USAGE if isinstance(error, JobError) else FAILED
+
+
+def _surroundings(preset: Preset, text: str) -> Surroundings:
+    return Surroundings(
+        strict=_strict(text),
+        configs=tuple(_folder_configs(preset)),
+        dit=_dit(preset),
+        installed=jobs.attention_installed,
+    )
+
+
+def _dit(preset: Preset) -> Component | None:
+    """The DiT that a run would use, where it can be read: what is wrong with it is told later."""
+    try:
+        if preset.dit is not None:
+            return component_at(preset.dit, Kind.DIT)
+        root = model_at(preset.model_path) if preset.model_path else None
+    except (EngineError, OSError):
+        return None
+    return root.find(Kind.DIT, preset.dit_precision) if root else None
 
 
 def _strict(text: str) -> bool:
@@ -191,4 +208,4 @@ def _told(difference: Difference) -> list[tuple[str, str]]:
 
 
 def _print(text: str) -> None:
-    sys.stdout.writelines(f"{line.translate(CONTROL)}\n" for line in text.split("\n"))
+    sys.stdout.write(printable(text, keep="\n") + "\n")

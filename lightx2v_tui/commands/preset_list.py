@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lightx2v_tui import presets
+from lightx2v_tui.output import printable
 from lightx2v_tui.paths import presets_dir
 from lightx2v_tui.presets import PresetError
-
-CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")  # names may hold them
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,10 @@ def execute(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(one) for one in saved], indent=2))  # noqa: T201
         return 0
     for one in saved:
-        sys.stdout.write(f"{one.name}: {_told(one)}".translate(CONTROL) + "\n")
+        sys.stdout.write(printable(f"{one.name}: {_told(one)}") + "\n")
     if not saved:
-        print(f"no presets in {folder}; make one with lightx2v-tui preset make MODEL -o FILE")  # noqa: T201
+        command = f"lightx2v-tui preset make MODEL -o {folder / 'NAME.json'}"
+        print(f"no presets in {folder}; make one with {command}")  # noqa: T201
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from engine.spec.precision import Precision
 from lightx2v_tui import choices, presets, runnable, settings
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, find_roots
 from lightx2v_tui.gpus import read_gpus
+from lightx2v_tui.host import read_memory
+from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded, model_dirs
 from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import PresetError
@@ -22,8 +25,8 @@ from lightx2v_tui.presets import PresetError
 
 def execute(args: argparse.Namespace) -> int:
     """Choose what was asked for, and the best for the rest; write a file or print it."""
-    root = _root(args.model)
-    best = choices.recommended(root, next(iter(read_gpus().gpus), None))
+    root = _root(args.model, args.root)
+    best = choices.recommended(root, next(iter(read_gpus().gpus), None), read_memory().available)
     choice = replace(
         best,
         dit=_picked(root, Kind.DIT, args.dit or _own_precision(root, args.model)) or best.dit,
@@ -41,11 +44,15 @@ def execute(args: argparse.Namespace) -> int:
     else:
         _write(preset, args.output, force=args.force)
         print(args.output)  # noqa: T201
+    if reason := runnable.reason_not_runnable(root):
+        _note(f"{root.name} cannot run yet: {reason}")
+        _note(f"lightx2v-tui scan {root.path} tells what it lacks; parts in another folder are "
+              f"found with lightx2v-tui --root DIR preset make {args.model}")  # fmt: skip
     return 0
 
 
-def _root(path: Path) -> ModelRoot:
-    """The model at `path`; what it lacks is looked for in the usual places."""
+def _root(path: Path, others: Sequence[Path]) -> ModelRoot:
+    """The model at `path`; what it lacks is looked for in `others` and in the usual places."""
     try:
         root = model_at(path)
     except CheckpointError as error:
@@ -59,13 +66,17 @@ def _root(path: Path) -> ModelRoot:
     if not runnable.reason_not_runnable(root):
         return root
     stored, _ = settings.load()
-    places = [root.path, *map(Path, stored.roots), *model_dirs()]
+    places = [root.path, *map(expanded, others), *map(Path, stored.roots), *model_dirs()]
     for found in find_roots(places, threading.Event()):
         if isinstance(found, ModelRoot) and found.key == root.key:
             root = found
     for offer in root.offers:
-        print(f"note: {TITLES[offer.kind]} from {offer.files[0]}", file=sys.stderr)  # noqa: T201
+        _note(f"{TITLES[offer.kind]} from {offer.files[0]}")
     return root
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"note: {printable(text)}\n")
 
 
 def _own_precision(root: ModelRoot, path: Path) -> Precision | None:
@@ -129,6 +140,6 @@ def _check_free(path: Path, *, force: bool) -> None:
 def _confirmed(path: Path) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    sys.stderr.write(f"{path} was not written by this app; overwrite? [y/N] ")
+    sys.stderr.write(f"{printable(str(path))} was not written by this app; overwrite? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

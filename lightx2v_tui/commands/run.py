@@ -6,19 +6,21 @@ import argparse
 import json
 import os
 import queue
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import TextIO
 
-from engine.spec.errors import JobError
+from engine.spec.errors import EngineError, JobError
 from engine.spec.events import TERMINAL, CancelledByUser, Done, Event, Failed
 from engine.spec.job import Job, Schedule, StepDistill, partial_of
 from lightx2v_tui import jobs, output, presets
 from lightx2v_tui.forecast import Forecast, foresee, machine_of
-from lightx2v_tui.gpus import Gpu, read_gpus
+from lightx2v_tui.gpus import Gpu, GpuReading, read_gpus
 from lightx2v_tui.host import read_memory
 from lightx2v_tui.jobs import Options, Plan
+from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded, presets_dir, runs_dir
 from lightx2v_tui.preset_root import on_model
 from lightx2v_tui.presets import Preset
@@ -33,12 +35,15 @@ OK, FAILED, CANCELLED = 0, 1, 130
 def execute(args: argparse.Namespace) -> int:
     """Read the preset, plan the job, run it, and print the path of the video."""
     preset = _with_arguments(presets.read(find_preset(args.preset), tuple(args.assign)), args)
-    gpu = next(iter(read_gpus().gpus), None)
+    reading = read_gpus()
+    options = _options(args, reading)
+    if args.dry_run:  # the engine itself says it in a run
+        _check_device(options.device, reading)
     return generate(
         preset,
-        _options(args, gpu),
+        options,
         destination=args.output or preset.output,
-        gpu=gpu,
+        gpu=_gpu_of(options.device, reading),
         progress=args.progress,
         dry_run=args.dry_run,
     )
@@ -48,7 +53,8 @@ def find_preset(name: str) -> Path:
     """A preset file by its path, or a saved one by its name."""
     path = expanded(Path(name))
     saved = presets_dir() / f"{name}.json"
-    return saved if not path.exists() and "/" not in name and saved.exists() else path
+    named = os.path.exists(path) or "/" in name  # noqa: PTH110 - a Path raises at long names
+    return saved if not named and os.path.exists(saved) else path  # noqa: PTH110
 
 
 def generate(
@@ -72,11 +78,11 @@ def generate(
     forecast = foresee(planned.job, machine)
     if not forecast.fits:
         for line in forecast.lines():
-            print(f"note: {line}", file=sys.stderr)  # noqa: T201
+            _note(line, sys.stderr)
     folder = new_run()
     planned = planned.with_output((destination or folder.output).absolute())
     for note in planned.notes:
-        print(f"note: {note}", file=sys.stderr)  # noqa: T201
+        _note(note, sys.stderr)
     stdout, stderr = output.private_copy(output.STDOUT), output.private_copy(output.STDERR)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     session = Session(events.put)
@@ -104,14 +110,34 @@ def _with_arguments(preset: Preset, args: argparse.Namespace) -> Preset:
     )
 
 
-def _options(args: argparse.Namespace, gpu: Gpu | None) -> Options:
-    default = jobs.default_options(gpu)
-    device = args.device or default.device
+def _note(text: str, stream: TextIO) -> None:
+    stream.write(f"note: {printable(text)}\n")
+
+
+def _gpu_of(device: str, reading: GpuReading) -> Gpu | None:
+    """The GPU that a device names; None where it is the CPU, or is not there."""
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or device == "cpu:":
+    place = int(index or 0)
+    return reading.gpus[place] if kind == "cuda" and place < len(reading.gpus) else None
+
+
+def _check_device(device: str, reading: GpuReading) -> None:
+    if device == "cpu" or _gpu_of(device, reading) is not None:
+        return
+    why = f"there are {len(reading.gpus)} CUDA devices, counted from 0"
+    if not reading.gpus:
+        why = reading.problem or "there is no CUDA device"
+    fix = "Use --device cpu, or see lightx2v-tui doctor."
+    raise EngineError(f"Cannot run on {device}", why, fix)
+
+
+def _options(args: argparse.Namespace, reading: GpuReading) -> Options:
+    device = args.device or ("cuda:0" if reading.gpus else "cpu")
+    if not re.fullmatch(r"cpu|cuda(?::[0-9]{1,3})?", device):
         raise JobError(
             f"There is no device {device}", "it is cpu, cuda or cuda:N", "See lightx2v-tui doctor."
         )
+    default = jobs.default_options(_gpu_of(device, reading))
     return Options(
         device=device,
         compute_dtype=args.compute_dtype or default.compute_dtype,
@@ -158,7 +184,7 @@ def _end(terminal: Event, log: Path, stdout: TextIO | None, stderr: TextIO) -> i
                 stdout.write(f"{path}\n")
             return OK
         case Failed(error=error):
-            stderr.write(f"{error}\n(log: {log})\n")
+            stderr.write(printable(f"{error}\n(log: {log})\n", keep="\n"))
             return FAILED
         case CancelledByUser():
             stderr.write("Cancelled; nothing was written.\n")
@@ -178,9 +204,9 @@ def _describe(planned: Plan, forecast: Forecast, *, as_json: bool) -> None:
     lines += [("advice", advice) for advice in forecast.estimate.advice]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        print(f"{name:<{width}}  {value}")  # noqa: T201
+        print(printable(f"{name:<{width}}  {value}", keep="\n\t"))  # noqa: T201 - of the prompt
     for note in planned.notes:
-        print(f"note: {note}")  # noqa: T201
+        _note(note, sys.stdout)
 
 
 def _facts(job: Job) -> list[tuple[str, str]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from lightx2v_tui import settings
 from lightx2v_tui.catalog import (
@@ -20,35 +23,49 @@ from lightx2v_tui.catalog import (
 )
 from lightx2v_tui.catalog.report import as_json
 from lightx2v_tui.catalog.standing import in_words, standing_of
-from lightx2v_tui.paths import model_dirs
+from lightx2v_tui.output import printable
+from lightx2v_tui.paths import expanded, model_dirs
 from lightx2v_tui.runnable import reason_not_runnable
 from lightx2v_tui.units import size
 
 USAGE = 2
-CONTROL = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")  # names may hold them
 
 
 def execute(args: argparse.Namespace) -> int:
     """Scan, and print text or JSON."""
-    from pathlib import Path
-
     stored, _ = settings.load()
-    folders = args.folders or [*args.root, *map(Path, stored.roots), *model_dirs()]
+    folders = args.folders or [*map(expanded, args.root), *map(Path, stored.roots), *model_dirs()]
     started = time.perf_counter()
     found = list(find_roots(folders, threading.Event()))
     # a root that is yielded again has learnt of what lies elsewhere
     roots = list({item.key: item for item in found if isinstance(item, ModelRoot)}.values())
     skipped = [item for item in found if isinstance(item, Skipped)]
-    skipped += [Skipped(path, "no such folder") for path in args.folders if not path.exists()]
+    wrong = list(_no_folders(args.folders, skipped))
+    skipped += wrong
     seconds = time.perf_counter() - started
     if args.json:
         print(json.dumps(as_json(roots, skipped, seconds), indent=2))  # noqa: T201
     else:
         named = bool(args.folders)
         lines = _lines(roots, skipped, seconds, named=named)
-        sys.stdout.writelines(f"{line.translate(CONTROL)}\n" for line in lines)
-    there = [path for path in args.folders if path.exists()]
-    return 0 if there or not args.folders else USAGE
+        sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
+    return USAGE if args.folders and len(wrong) == len(args.folders) else 0
+
+
+def _no_folders(named: Sequence[Path], skipped: Sequence[Skipped]) -> Iterator[Skipped]:
+    """What was named and is no folder; a disk that did not answer the scan is not asked again."""
+    told = [item.path.absolute() for item in skipped]
+    look = os.lstat if told else os.stat  # a link may lead to a disk that does not answer
+    for path in named:
+        if any(path.absolute().is_relative_to(place) for place in told):
+            continue
+        try:
+            mode = look(path).st_mode
+        except (OSError, ValueError):  # ValueError: no name of a file can be like that
+            yield Skipped(path, "no such folder")
+            continue
+        if not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            yield Skipped(path, "not a folder")
 
 
 def _lines(
@@ -69,8 +86,7 @@ def _root_lines(root: ModelRoot) -> list[str]:
     lines += [f"  disk: {root.disk.advice}"] if root.disk.advice else []
     standing = standing_of(root)
     for each in standing.variants:
-        parts = ", ".join(TITLES[kind] for kind in each.variant.components)
-        lines.append(f"  {size(each.variant.nbytes):>9}  {each.title:<5} {each.word}: {parts}")
+        lines.append(f"  {size(each.variant.nbytes):>9}  {each.line}")
         lines += _verdict_lines(each.verdicts, "    ")
     lines += ["  every variant:"] if standing.shared else []
     lines += _verdict_lines(standing.shared, "    ")

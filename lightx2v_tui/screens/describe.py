@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -10,65 +10,103 @@ from textual.content import Content
 
 from lightx2v_tui import runnable
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Verdict, lora_in_words
-from lightx2v_tui.catalog.standing import VariantStanding, in_words, standing_of
+from lightx2v_tui.catalog.model import Component
+from lightx2v_tui.catalog.standing import (
+    COMPLETE,
+    INCOMPLETE,
+    LATER,
+    SCATTERED,
+    Standing,
+    VariantStanding,
+    in_words,
+    standing_of,
+)
+from lightx2v_tui.output import printable
 from lightx2v_tui.units import duration, size
 
 if TYPE_CHECKING:
     from lightx2v_tui.gpus import Gpu
 
-#: What stands behind a variant's badge: nothing where it is whole.
-MARKS = {"complete": "", "complete with parts from elsewhere": "+", "incomplete": "!"}
-BEST = [*MARKS.values()]
-Part = tuple[str, str]  # a text and its style
+#: How variants stand, the best first, and what stands behind their badges: nothing if whole.
+MARKS = {COMPLETE: "", SCATTERED: "+", LATER: "", INCOMPLETE: "!"}
+BEST = [*MARKS]
+MEANINGS = {SCATTERED: "+ parts from elsewhere", INCOMPLETE: "! something is missing"}
+Line = tuple[str, str]  # a text and its style
 
 
 def row(root: ModelRoot, width: int, *, remembered: bool) -> tuple[Content, ...]:
     """The cells of one row; the name is cut to `width`."""
-    runs = not runnable.reason_not_runnable(root)
-    marks: dict[str, str] = {}
-    for each in standing_of(root).variants:
-        mark = MARKS[each.word]
-        marks[each.variant.label] = min(mark, marks.get(each.variant.label, mark), key=BEST.index)
-    style = dict.fromkeys(BEST, "dim" if remembered else "$success") | {"!": "$warning"}
-    badges = [(f"{label}{mark} ", style[mark]) for label, mark in marks.items()]
+    runs = not remembered and not runnable.reason_not_runnable(root)
+    well = "$success" if runs else "dim"
+    styles = {COMPLETE: well, SCATTERED: well, LATER: "dim", INCOMPLETE: "$warning"}
+    badges = [(f"{printable(label)}{MARKS[word]} ", styles[word])
+              for label, word in _badges(standing_of(root)).items()]  # fmt: skip
     total = sum(variant.nbytes for variant in root.variants)
-    fits = cell_len(root.name) <= width
-    shown = root.name if fits else set_cell_size(root.name, width - 1).rstrip() + "…"
-    name = Content.styled(shown, "bold" if runs and not remembered else "dim")
-    return name, Content(root.task), Content(size(total)), Content.assemble(*badges)
+    name = printable(root.name)
+    shown = name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"
+    return (
+        Content.styled(shown, "bold" if runs else "dim"),
+        Content("?" if root.task == "unknown" else root.task),
+        Content(size(total)),
+        Content.assemble(*badges),
+    )
 
 
-def explain(root: ModelRoot, gpu: Gpu | None, *, remembered: bool) -> Content:
-    """Describe a root: every component, and every missing piece with the way to it."""
-    reason = runnable.reason_not_runnable(root)
-    parts: list[Part] = []
-    if remembered:
-        parts.append(("remembered from the last scan, not confirmed yet\n", "$warning"))
-    parts += [
-        (f"{root.path}\n", "$text-muted"),
-        (f"{root.family} {root.size} {root.task}, ", ""),
-        ("step-distilled" if root.distilled else "40 or 50 steps", ""),
-    ]
-    if root.architecture is not None:
-        arch = root.architecture
-        parts.append((f", {arch.num_layers} blocks of width {arch.dim}", ""))
-    parts.append((f"\n{_disk(root)}\n", ""))
-    if root.disk.advice:
-        parts.append((f"{root.disk.advice}\n", "$warning"))
-    parts.append((f"cannot run: {reason}\n" if reason else "ready to launch\n",
-                  "$warning" if reason else "$success"))  # fmt: skip
-    if not (reason or remembered):
-        parts.append((_recommended(root, gpu), "$text-muted"))
-    parts += [(f"{problem}\n", "$warning") for problem in root.problems]
-    standing = standing_of(root)
+def _badges(standing: Standing) -> dict[str, str]:
+    """What each precision is called, and how the best of its variants stands."""
+    words: dict[str, str] = {}
     for each in standing.variants:
-        parts += _variant(root, each)
-    parts += [("\nevery variant\n", "bold")] if standing.shared else []
-    parts += _verdicts(standing.shared)
-    parts += [(f"\n{TITLES[c.kind]:<9}{c.scheme:<6}{size(c.nbytes)}  {c.files[0].name}", "")
-              for c in root.others if c.files]  # fmt: skip
-    parts += [(f"\nLoRA {lora_in_words(lora)}", "") for lora in root.loras if lora.files]
-    return Content.assemble(*parts)
+        label = each.variant.label
+        words[label] = min(each.word, words.get(label, each.word), key=BEST.index)
+    return words
+
+
+def explain(
+    root: ModelRoot, gpu: Gpu | None, *, remembered: bool, ram: int | None = None
+) -> Content:
+    """Describe a root: every component, and every missing piece with the way to it."""
+    standing = standing_of(root)
+    lines = [*_heading(root, standing, remembered=remembered)]
+    lines += _whether_it_runs(root, gpu, ram, remembered=remembered)
+    lines += [(problem, "$warning") for problem in root.problems]
+    for each in standing.variants:
+        lines += _variant(root, each)
+    lines += [("", ""), ("every variant", "bold")] if standing.shared else []
+    lines += _verdicts(standing.shared)
+    loose = [(f"{_component(c)}  {c.files[0].name}", "") for c in root.others if c.files]
+    loose += [(f"LoRA {lora_in_words(lora)}", "") for lora in root.loras if lora.files]
+    lines += [("", ""), *loose] if loose else []
+    # names on a disk may hold what a terminal would obey
+    return Content.assemble(*((f"{printable(text)}\n", style) for text, style in lines))
+
+
+def _heading(root: ModelRoot, standing: Standing, *, remembered: bool) -> Iterator[Line]:
+    """Where it lies, what it is, and what the marks behind its badges say."""
+    if remembered:
+        yield "remembered from the last scan, not confirmed yet", "$warning"
+    yield str(root.path), "$text-muted"
+    about = " ".join(word for word in (root.family, root.size, root.task) if word)
+    about += ", step-distilled" if root.distilled else ", 40 or 50 steps"
+    if root.architecture is not None and root.architecture.num_layers:
+        about += f", {root.architecture.num_layers} blocks of width {root.architecture.dim}"
+    yield about, ""
+    words = {*_badges(standing).values()}
+    if marks := ", ".join(meaning for word, meaning in MEANINGS.items() if word in words):
+        yield marks, "$text-muted"
+    yield _disk(root), ""
+    if root.disk.advice:
+        yield root.disk.advice, "$warning"
+
+
+def _whether_it_runs(
+    root: ModelRoot, gpu: Gpu | None, ram: int | None, *, remembered: bool
+) -> Iterator[Line]:
+    if reason := runnable.reason_not_runnable(root):
+        yield f"cannot run: {reason}", "$warning"
+        return
+    yield "ready to launch", "$success"
+    if not remembered:
+        yield _recommended(root, gpu, ram), "$text-muted"
 
 
 def _disk(root: ModelRoot) -> str:
@@ -81,29 +119,32 @@ def _disk(root: ModelRoot) -> str:
     return told
 
 
-def _recommended(root: ModelRoot, gpu: Gpu | None) -> str:
+def _recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None) -> str:
     from lightx2v_tui import choices  # presets come with it, which a remembered list can do without
 
-    best = choices.recommended(root, gpu)
+    best = choices.recommended(root, gpu, ram)
     picked = {Kind.DIT: best.dit, Kind.T5: best.t5, Kind.CLIP: best.clip}
     named = ", ".join(f"{TITLES[kind]} {p.value}" for kind, p in picked.items() if p)
-    return f"recommended here: {named}. {choices.why_recommended(root, Kind.DIT, gpu)}\n"
+    return f"recommended here: {named}. {choices.why_recommended(root, Kind.DIT, gpu, ram)}"
 
 
-def _variant(root: ModelRoot, standing: VariantStanding) -> list[Part]:
+def _variant(root: ModelRoot, standing: VariantStanding) -> list[Line]:
     variant = standing.variant
     where = f"{variant.folder.name}/  " if variant.folder != root.path else ""
-    parts: list[Part] = [(f"\n{where}{standing.title}, {standing.word}\n", "bold")]
-    parts += [(f"  {TITLES[kind]:<9}{component.scheme:<6}{size(component.nbytes)}\n", "")
-              for kind, component in variant.components.items()]  # fmt: skip
-    return parts + _verdicts(standing.verdicts)
+    lines: list[Line] = [("", ""), (f"{where}{standing.title}, {standing.word}", "bold")]
+    lines += [(f"  {_component(component)}", "") for component in variant.components.values()]
+    return lines + _verdicts(standing.verdicts)
 
 
-def _verdicts(told: Sequence[Verdict]) -> list[Part]:
-    parts: list[Part] = []
+def _component(component: Component) -> str:
+    return f"{TITLES[component.kind]:<8} {component.scheme:<5} {size(component.nbytes)}"
+
+
+def _verdicts(told: Sequence[Verdict]) -> list[Line]:
+    lines: list[Line] = []
     for verdict in told:
         line, fix = in_words(verdict)
-        parts.append((f"  {line}\n", "$text-muted" if verdict.state == "elsewhere" else "$warning"))
+        lines.append((f"  {line}", "$text-muted" if verdict.state == "elsewhere" else "$warning"))
         if fix:
-            parts.append((f"    → {fix}\n", "$accent"))
-    return parts
+            lines.append((f"    → {fix}", "$accent"))
+    return lines

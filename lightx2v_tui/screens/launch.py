@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from engine.spec.estimate import Machine
-    from lightx2v_tui.gpus import Gpu
 
 FORECAST_SECONDS = 0.15  # after the last change
 DEFAULT_OUTPUT = "in the run's folder"
@@ -80,7 +79,6 @@ class LaunchScreen(Screen[None]):
         )
         self._guided = bool(self._preset.enable_cfg)
         self._held = held
-        self._gpus: tuple[Gpu, ...] | None = None  # as they were when this form opened
         self._asked = 0  # forecasts asked for
         self._soon: Timer | None = None
 
@@ -134,8 +132,9 @@ class LaunchScreen(Screen[None]):
             self._recommend(quietly=True)
 
     def on_screen_resume(self) -> None:
-        """Another run may be started from here."""
+        """Another run may be started from here; what is free may have changed meanwhile."""
         self.query_one(Button).disabled = False
+        self._show_summary()
 
     @on(Matrix.Picked)
     def _on_picked(self, event: Matrix.Picked) -> None:
@@ -171,8 +170,10 @@ class LaunchScreen(Screen[None]):
     @work(thread=True, exit_on_error=False, group="recommend")
     def _recommend(self, *, quietly: bool) -> None:
         from lightx2v_tui.gpus import read_gpus
+        from lightx2v_tui.host import read_memory
 
-        best = choices.recommended(self._root, next(iter(read_gpus().gpus), None))
+        gpu = next(iter(read_gpus().gpus), None)
+        best = choices.recommended(self._root, gpu, read_memory().available)
         self.app.call_from_thread(self._take_choice, best, quietly)
 
     def _take_choice(self, choice: Choice, quietly: bool) -> None:
@@ -202,21 +203,33 @@ class LaunchScreen(Screen[None]):
 
     @work(thread=True, exit_on_error=False, group="plan")
     def _plan(self, preset: Preset) -> None:
-        from lightx2v_tui.gpus import read_gpus
-
-        gpu = next(iter(read_gpus().gpus), None)
         try:
-            plan, _ = self._planned(preset, gpu)
+            plan, _ = self._planned(preset)
         except EngineError as error:
-            self.post_message(ErrorMet(error))
+            self._tell(error)
+        except Exception as error:  # noqa: BLE001 - boundary: the form stays, and says what it was
+            self._tell(
+                EngineError(
+                    "The run could not be planned",
+                    f"{type(error).__name__}: {error}",
+                    "Check the files of the model; lightx2v-tui scan looks at them.",
+                )
+            )
         else:
             self.post_message(RunWanted(plan, own_folder=preset.output is None))
 
-    def _planned(self, preset: Preset, gpu: Gpu | None) -> tuple[jobs.Plan, Machine]:
-        """Plan on what the machine has free, and what the engine holds already."""
+    def _tell(self, error: EngineError) -> None:
+        """Tell why there is no run; the next may be started at once."""
+        self.app.call_from_thread(setattr, self.query_one(Button), "disabled", False)
+        self.post_message(ErrorMet(error))
+
+    def _planned(self, preset: Preset) -> tuple[jobs.Plan, Machine]:
+        """Plan on what the machine has free now, and what the engine holds already."""
         from lightx2v_tui.forecast import machine_of
+        from lightx2v_tui.gpus import read_gpus
         from lightx2v_tui.host import read_memory
 
+        gpu = next(iter(read_gpus().gpus), None)
         machine = machine_of(gpu, read_memory(), self._held())
         output = (preset.output or Path("output.mp4")).absolute()
         return jobs.plan(preset, jobs.default_options(gpu), output, gpu, machine), machine
@@ -225,12 +238,9 @@ class LaunchScreen(Screen[None]):
     def _foresee(self, preset: Preset, asked: int) -> None:
         """Foresee the memory of a run; an answer to an older question is dropped."""
         from lightx2v_tui.forecast import foresee
-        from lightx2v_tui.gpus import read_gpus
 
-        if self._gpus is None:
-            self._gpus = read_gpus().gpus
         try:
-            plan, machine = self._planned(preset, next(iter(self._gpus), None))
+            plan, machine = self._planned(preset)
             told = "\n".join(foresee(plan.job, machine).lines())
         except EngineError:
             told = ""  # what is missing is said elsewhere on this form
@@ -288,15 +298,8 @@ class LaunchScreen(Screen[None]):
         self._show_summary()
 
     def _show_summary(self) -> None:
-        root, choice = self._root, self._choice
-        kinds = runnable.needed(root)
-        parts = [root.find(kind, _picked(choice, kind)) for kind in kinds]
-        parts.append(root.find(Kind.TINY_VAE if choice.tiny_vae else Kind.VAE))
-        weights = size(sum(part.nbytes for part in parts if part))
-        loras = f", {len(self._preset.loras)} LoRA" if self._preset.loras else ""
-        self.query_one("#summary", Static).update(
-            Content(f"{weights} to read{loras}{self._advice()}")
-        )
+        loras = f"{len(self._preset.loras)} LoRA · " if self._preset.loras else ""
+        self.query_one("#summary", Static).update(Content(f"{loras}{self._advice()}"))
         if self._soon is not None:
             self._soon.stop()
         self._soon = self.set_timer(FORECAST_SECONDS, self._ask_forecast)
@@ -311,20 +314,20 @@ class LaunchScreen(Screen[None]):
         try:
             preset = self._filled()
         except JobError as error:
-            return f" · {error.what}"
+            return error.what
         for name, value in (("width", preset.width), ("height", preset.height)):
             if not value or not SIZE_STEP <= value <= MAX_SIZE or value % SIZE_STEP:
-                return f" · {name} must be a multiple of {SIZE_STEP}, up to {MAX_SIZE}"
+                return f"{name} must be a multiple of {SIZE_STEP}, up to {MAX_SIZE}"
         frames = preset.frames or 0
         if frames < 1:
-            return " · at least 1 frame"
+            return "at least 1 frame"
         if self._root.task == "i2v" and preset.image is None:
-            return " · needs an image for the first frame"
+            return "needs an image for the first frame"
         rounded = rounded_frames(frames)
         steps = len(preset.timesteps) if preset.timesteps else preset.infer_steps
         note = f" ({frames} rounded to 4k+1)" if rounded != frames else ""
         length = rounded / max(1, preset.fps or 1)
-        return f" · {steps} steps · {rounded} frames{note}, {length:.1f} s{self._fitted(preset)}"
+        return f"{steps} steps · {rounded} frames{note}, {length:.1f} s{self._fitted(preset)}"
 
     def _fitted(self, preset: Preset) -> str:
         """The size an image-to-video gets from its image."""

@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
+from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
@@ -23,13 +24,15 @@ from lightx2v_tui.messages import (
     RootsFound,
     ScanEnded,
 )
+from lightx2v_tui.output import printable
 from lightx2v_tui.widgets.bars import MachineBar, TitleBar
 
 if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
+    from engine.spec.errors import EngineError
     from lightx2v_tui.catalog import ModelRoot, Skipped
     from lightx2v_tui.gpus import Gpu
 
-COLUMNS = {"Task": 5, "Size": 8, "Variants": 17}  # and the name takes what they leave
+COLUMNS = {"Task": 7, "Size": 8, "Variants": 17}  # and the name takes what they leave
 TELL_SECONDS = 0.15  # between two tellings of a scan: each draws the list, over SSH
 EMPTY = """No models yet.
 
@@ -64,6 +67,7 @@ class ModelsScreen(Screen[None]):
         self._roots: dict[str, ModelRoot] = {}
         self._unconfirmed: set[str] = set()  # remembered from the last scan
         self._gpu: Gpu | None = None
+        self._ram: int | None = None  # bytes available, once they were read
         self._skipped: list[Skipped] = []
         self._stop = threading.Event()
         self._wanted = ""  # the model the cursor was on before the table was filled anew
@@ -164,21 +168,22 @@ class ModelsScreen(Screen[None]):
         roots: dict[str, ModelRoot] = {}
         skipped: list[Skipped] = []
         fresh: list[ModelRoot | Skipped] = []  # found since the screen was told
-        for found in find_roots(self._places, stop):
-            if isinstance(found, ModelRoot):
-                roots[found.key] = found
-            else:
-                skipped.append(found)
-            fresh.append(found)
-            if time.perf_counter() - told > TELL_SECONDS:
-                self.post_message(RootsFound(fresh))
-                told, fresh = time.perf_counter(), []
-            if stop.is_set():
-                return
+        try:
+            for found in find_roots(self._places, stop):
+                if isinstance(found, ModelRoot):
+                    roots[found.key] = found
+                else:
+                    skipped.append(found)
+                fresh.append(found)
+                if time.perf_counter() - told > TELL_SECONDS:
+                    self.post_message(RootsFound(fresh, stop))
+                    told, fresh = time.perf_counter(), []
+        except Exception as error:  # noqa: BLE001 - boundary: the app does not die from a scan
+            self.post_message(ErrorMet(_stopped(error)))
+        seconds = time.perf_counter() - started
+        self.post_message(RootsFound(fresh, stop))
+        self.post_message(ScanEnded(seconds, stop))
         if not stop.is_set():
-            seconds = time.perf_counter() - started
-            self.post_message(RootsFound(fresh))
-            self.post_message(ScanEnded(seconds))
             remembered.save([*roots.values()], skipped, seconds)
 
     @work(thread=True, exit_on_error=False, group="machine")
@@ -192,12 +197,15 @@ class ModelsScreen(Screen[None]):
         """Show what this machine has."""
         self.query_one(MachineBar).show(message.gpus, message.memory)
         self._gpu = next(iter(message.gpus.gpus), None)
+        self._ram = message.memory.available
         self._explain_current()
 
     def on_roots_found(self, message: RootsFound) -> None:
         """Add rows, or confirm those that are there."""
         from lightx2v_tui.catalog import Skipped
 
+        if message.scan is not self._stop:
+            return  # of a scan before this one
         for found in message.found:
             if isinstance(found, Skipped):
                 self._skipped.append(found)
@@ -211,6 +219,8 @@ class ModelsScreen(Screen[None]):
 
     def on_scan_ended(self, message: ScanEnded) -> None:
         """Say how it went; what was remembered and is not there any more goes."""
+        if message.scan is not self._stop:
+            return
         table = self.query_one(ModelTable)
         for key in self._unconfirmed:
             del self._roots[key]
@@ -272,7 +282,19 @@ class ModelsScreen(Screen[None]):
     def _explain(self, root: ModelRoot) -> None:
         from lightx2v_tui.screens.describe import explain
 
-        about = explain(root, self._gpu, remembered=root.key in self._unconfirmed)
-        skipped = [(f"\nskipped {s.path}: {s.reason}", "$text-muted") for s in self._skipped]
-        self.query_one("#detail").border_title = root.name
+        about = explain(root, self._gpu, remembered=root.key in self._unconfirmed, ram=self._ram)
+        skipped = [
+            ("\n" + printable(f"skipped {s.path}: {s.reason}"), "$text-muted")
+            for s in self._skipped
+        ]
+        self.query_one("#detail").border_title = escape(printable(root.name))
         self.query_one("#about", Static).update(Content.assemble(about, *skipped))
+
+
+def _stopped(error: Exception) -> EngineError:
+    from engine.spec.errors import EngineError
+
+    why = f"{type(error).__name__}: {error}".splitlines()[0]
+    return EngineError(
+        "The scan stopped", why, "What was found until then is listed; r looks again."
+    )

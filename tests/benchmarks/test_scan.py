@@ -20,6 +20,7 @@ import pytest
 
 from lightx2v_tui.catalog import ModelRoot, find_roots
 from lightx2v_tui.catalog.files import SKIP, WEIGHTS
+from tests.terminal import Terminal
 from tests.unit.helpers import CODES, dit_block, dit_rest, safetensors_bytes
 
 pytestmark = pytest.mark.benchmark
@@ -29,6 +30,7 @@ LAYERS = 30
 ALLOWED = 1.5
 ATTEMPTS = 5
 MIB = 1 << 20
+REMEMBERED_MS = 50
 ALLOWED_MIB = 4
 
 
@@ -127,6 +129,7 @@ def seconds(work: Callable[[Path], int], start: Path) -> float:
 
 def test_a_scan_takes_little_more_than_a_bare_walk(disk: Path) -> None:
     """At most 1.5 times os.scandir and the same headers, medians of 5 pairs."""
+    gc.freeze()  # no scan runs beside the objects that torch and the tests have made
     for _ in range(ATTEMPTS):  # another program on the machine must not decide
         pairs = [(seconds(bare_walk, disk), seconds(whole_scan, disk)) for _ in range(5)]
         bare, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
@@ -159,3 +162,19 @@ def test_memory_stays_flat(disk: Path) -> None:
         f"{whole / MIB:.1f} MiB for {FILES}"
     )
     assert whole - part < ALLOWED_MIB * MIB
+
+
+def test_a_second_start_shows_what_is_remembered_in_its_first_frames(disk: Path) -> None:
+    """At most 50 ms after the first frame, long before the scan could have found it."""
+    with Terminal.app("--root", str(disk)) as terminal:
+        terminal.wait(f"{ROOTS} models in")
+    waits = []
+    for _ in range(7):
+        with Terminal.app("--root", str(disk)) as terminal:
+            terminal.wait("remembered from")
+            shown = time.perf_counter() - terminal.started
+            assert terminal.painted is not None
+            waits.append((shown - terminal.painted) * 1000)
+    wait = statistics.median(waits)
+    print(f"\nremembered models: {wait:.0f} ms after the first frame, worst {max(waits):.0f} ms")
+    assert wait < REMEMBERED_MS

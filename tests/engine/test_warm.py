@@ -6,7 +6,7 @@ import gc
 import os
 import queue
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as StopEvent
@@ -30,6 +30,7 @@ from engine.spec.events import (
 )
 from engine.spec.job import Guidance, Job, Lora, Placing, Placings
 from engine.spec.precision import ComputeDtype, Precision
+from engine.warm import _Loaded
 from lightx2v_tui import jobs
 from lightx2v_tui.jobs import Options
 from lightx2v_tui.presets import Preset
@@ -448,3 +449,14 @@ def test_a_session_keeps_networks_and_unloads_them(demo_model: Path, tmp_path: P
     assert session.unload()
     assert watch.alive() == []
     assert read() == everything
+
+
+def test_what_is_held_can_be_asked_while_it_changes(engine: Engine) -> None:
+    class Watched(nn.Linear):
+        def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+            engine._loaded["t5"] = engine._loaded["dit"]  # as the engine's thread may
+            return super().parameters(recurse)
+
+    engine._loaded["dit"] = _Loaded("key", Watched(2, 2), torch.device("cpu"))
+    assert engine.held() == (0, 24)
+    assert engine.held() == (0, 48)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Button, Input, Static, TextArea
 
+from engine.spec.job import Lora
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.gpus import Gpu, GpuReading
 from lightx2v_tui.screens.dialogs import ErrorDialog
 from lightx2v_tui.screens.launch import LaunchScreen
+from lightx2v_tui.units import size as readable
 from lightx2v_tui.widgets.matrix import Matrix
 from tests.ui.driver import cut_off, text_of, until, until_text
 
@@ -36,7 +40,7 @@ async def test_it_shows_everything_that_is_decided(
         await opened(pilot)
         shown = text_of(app)
         for word in ("DiT", "T5", "VAE", "bf16", "fp8", "int8", "full", "tiny", "Prompt", "64",
-                     "Frames", "Seed", "Output", "Generate", "to read", "4 steps"):  # fmt: skip
+                     "Frames", "Seed", "Output", "Generate", "4 steps"):  # fmt: skip
             assert word in shown, word
         assert not cut_off(app)
         assert isinstance(app.focused, Button)
@@ -176,3 +180,50 @@ async def test_the_form_foresees_memory_and_follows_the_numbers(
             lambda: str(app.screen.query_one("#forecast", Static).content) != before,
             "another forecast",
         )
+
+
+async def test_one_size_is_told_to_be_read(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=(120, 36)) as pilot:
+        screen = await opened(pilot)
+        await until_text(pilot, "reads ")
+        screen._preset = replace(screen._preset, loras=(Lora(Path("/l.safetensors"), 1.0),))
+        screen._show_summary()
+        summary = str(screen.query_one("#summary", Static).content)
+        assert summary.startswith("1 LoRA · 4 steps")
+        assert "to read" not in text_of(app)
+
+
+async def test_what_goes_wrong_unforeseen_is_told_and_the_form_stays(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        await until_text(pilot, "fits")
+
+        def fail(*_: object) -> None:
+            raise PermissionError("nobody foresaw this")
+
+        monkeypatch.setattr("lightx2v_tui.screens.launch.jobs.plan", fail)
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
+        assert "nobody foresaw this" in text_of(app)
+        assert not screen.query_one(Button).disabled
+
+
+async def test_what_is_free_is_asked_anew_and_again_after_a_run(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Gpu(0, "GPU-0", "NVIDIA GeForce RTX 4090", (8, 9), 24 << 30, 1 << 30)
+    cards = [card]
+    monkeypatch.setattr("lightx2v_tui.gpus.read_gpus", lambda: GpuReading(tuple(cards)))
+    app = make_app(launch=True)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await opened(pilot)
+        await until_text(pilot, f"of {readable(card.free_bytes)}")
+        cards[0] = replace(card, used_bytes=8 << 30)
+        app.push_screen(Screen())
+        await pilot.pause()
+        app.pop_screen()
+        await until_text(pilot, f"of {readable(cards[0].free_bytes)}")

@@ -9,6 +9,8 @@ import pytest
 from engine.spec.alike import AlikeBlocks
 from engine.spec.errors import CheckpointError
 from engine.spec.header import Header, read_header
+from lightx2v_tui.catalog.components import find_components
+from lightx2v_tui.catalog.files import list_folder
 from tests.unit.helpers import Table, dit_block, dit_rest, safetensors_bytes, write_safetensors
 
 
@@ -48,6 +50,43 @@ def test_what_differs_in_more_is_parsed_itself(tmp_path: Path, other: Table) -> 
     quick, slow = both(write_safetensors(tmp_path / "1.safetensors", other), alike)
     assert quick.like is None
     assert quick.tensors == slow.tensors
+
+
+def raw(header: str, size: int = 4) -> bytes:
+    text = header.encode()
+    return len(text).to_bytes(8, "little") + text + bytes(size)
+
+
+ENTRY = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (f'{{"blocks.0.w":{ENTRY}}}', f'{{"\\u0062locks.1.w":{ENTRY}}}'),
+        (f'{{"a\\"blocks.0.w":{ENTRY}}}', f'{{"a\\"blocks.1.w":{ENTRY}}}'),
+        ('{"__metadata__":{"blocks.0.":"x"},"w":' + ENTRY + "}",
+         '{"__metadata__":{"blocks.1.":"x"},"w":' + ENTRY + "}"),
+        (f'{{"blocks.0.w":{ENTRY}}}', f'{{"blocks.10.w":{ENTRY}}}'),
+    ],
+    ids=["escaped", "quoted", "metadata", "plain"],
+)  # fmt: skip
+def test_names_that_are_written_in_odd_ways(tmp_path: Path, first: str, second: str) -> None:
+    alike = AlikeBlocks()
+    for name, header in (("0", first), ("1", second)):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(raw(header))
+        quick, slow = both(path, alike)
+        assert dict(quick.tensors) == dict(slow.tensors)
+        assert quick.metadata == slow.metadata
+
+
+def test_metadata_that_looks_like_a_block_is_no_block(tmp_path: Path) -> None:
+    for layer in (0, 1):
+        header = f'{{"__metadata__":{{"blocks.{layer}.":"x"}},"head.modulation":{ENTRY}}}'
+        (tmp_path / f"block_{layer}.safetensors").write_bytes(raw(header))
+    (component,) = find_components(list_folder(tmp_path))
+    assert not component.usable
 
 
 def test_a_truncated_block_is_refused_like_any_other(tmp_path: Path) -> None:

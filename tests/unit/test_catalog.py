@@ -13,10 +13,12 @@ from threading import Event
 import pytest
 
 from engine.spec.errors import CheckpointError
+from engine.spec.header import read_header
 from engine.spec.precision import Precision
 from lightx2v_tui.catalog import Kind, ModelRoot, Skipped, component_at, find_roots, inspect_root
 from lightx2v_tui.catalog.disk import disk_of
 from lightx2v_tui.catalog.model import Variant
+from lightx2v_tui.catalog.recognise import expert_by_name, mark_of
 from lightx2v_tui.cli import main
 from tests.unit.helpers import (
     DISTILLED,
@@ -539,3 +541,38 @@ def test_scanning_nothing_says_how_to_name_a_folder(
     assert main(["scan", str(tmp_path)]) == 0
     assert "scan DIR" not in capsys.readouterr().out
     assert main(["scan", str(tmp_path / "gone")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expert"),
+    [
+        ("wan2.2_i2v_A14b_high_noise_lightx2v_4step", "high"), ("low_noise_model", "low"),
+        ("Wan2.2-I2V-A14B-HighNoise-Q4_K_M", "high"), ("wan2.2_t2v_low_fp8", "low"),
+        ("wan22-high", "high"), ("high-quality", ""), ("wan2.1_t2v_low_vram", ""),
+        ("my-low-res", ""), ("flow", ""), ("highlights", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_which_names_say_an_expert(name: str, expert: str) -> None:
+    assert expert_by_name(name) == expert
+
+
+def test_a_folder_called_high_quality_is_an_ordinary_model(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "high-quality", FP8)
+    assert (only(root).family, only(root).variants[0].complete) == ("wan2.1", True)
+
+
+def test_a_hostile_tensor_name_takes_no_time(tmp_path: Path) -> None:
+    table = {".lora_A." * 20_000: ("BF16", (1,)), **dit(1)}
+    path = write_safetensors(tmp_path / "x.safetensors", table)
+    found = mark_of(read_header(path))
+    assert found is not None
+    assert found[0] is Kind.DIT
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "diffusion_pytorch_model.safetensors.index.json", "block_1.safetensors"]
+)
+def test_a_pipe_in_place_of_a_file_is_said_and_not_waited_for(fp8: Path, name: str) -> None:
+    (fp8 / "distill_fp8" / name).unlink()
+    os.mkfifo(fp8 / "distill_fp8" / name)
+    assert variant_of(fp8).components[Kind.DIT].problems

@@ -12,7 +12,7 @@ import pytest
 from engine.spec.precision import Precision
 from lightx2v_tui import runnable
 from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
-from lightx2v_tui.choices import Choice, preset_for, recommended
+from lightx2v_tui.choices import Choice, preset_for, recommended, why_recommended
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.runnable import reason_no_vae, reason_not
@@ -70,7 +70,51 @@ def test_only_what_is_there_is_recommended(
 
 def test_a_complete_variant_is_preferred_to_a_faster_broken_one(model_copy: Path) -> None:
     (model_copy / "distill_fp8" / "block_2.safetensors").unlink()
-    assert recommended(look(model_copy), H100) == Choice(INT8, INT8, tiny_vae=False)
+    assert recommended(look(model_copy), H100).dit is INT8
+
+
+@pytest.mark.parametrize("broken", ["models_t5_umt5-xxl-enc-fp8.pth", "block_2.safetensors"])
+def test_a_part_is_not_passed_over_for_what_is_broken_beside_it(
+    model_copy: Path, broken: str
+) -> None:
+    (model_copy / "distill_fp8" / broken).unlink()
+    dit, t5 = (FP8, INT8) if "t5" in broken else (INT8, FP8)
+    assert recommended(look(model_copy), H100) == Choice(dit, t5, tiny_vae=False)
+
+
+def weigh(root: ModelRoot, dit: Precision, t5: Precision) -> int:
+    picked = root.find(Kind.DIT, dit), root.find(Kind.T5, t5)
+    return sum(component.nbytes for component in picked if component)
+
+
+@pytest.mark.parametrize(
+    ("fits", "expected"),
+    [((BF16, BF16), (BF16, BF16)), ((INT8, BF16), (INT8, BF16)), ((INT8, INT8), (INT8, INT8))],
+)
+def test_on_a_cpu_the_dit_then_t5_step_down_to_what_the_ram_holds(
+    demo_model: Path, fits: tuple[Precision, Precision], expected: tuple[Precision, Precision]
+) -> None:
+    root = look(demo_model)
+    ram = int(weigh(root, *fits) / 0.8) + 1
+    best = recommended(root, None, ram)
+    assert (best.dit, best.t5) == expected
+    told = why_recommended(root, Kind.DIT, None, ram)
+    assert ("too much for" in told) is (best.dit is not BF16)
+    assert recommended(root, None).dit is BF16
+    assert "too much" not in why_recommended(root, Kind.DIT, None)
+
+
+def test_where_nothing_fits_the_smallest_is_recommended(demo_model: Path) -> None:
+    root = look(demo_model)
+    best = recommended(root, None, 1)
+    least = min(weigh(root, dit, t5) for dit in Precision for t5 in Precision)
+    assert weigh(root, best.dit, best.t5) == least
+
+
+def test_what_is_too_much_for_the_gpu_is_not_recommended(demo_model: Path) -> None:
+    small = replace(V100, total_bytes=1000)
+    assert recommended(look(demo_model), small) == Choice(INT8, INT8, tiny_vae=False)
+    assert "too much" in why_recommended(look(demo_model), Kind.DIT, small)
 
 
 def test_a_missing_text_encoder_is_taken_from_another_precision(model_copy: Path) -> None:

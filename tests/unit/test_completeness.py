@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from engine.spec.header import unreadable
+from engine.spec.precision import Precision
+from lightx2v_tui.catalog import Kind, ModelRoot, find_roots, inspect_root
+from lightx2v_tui.catalog.completeness import verdicts
+from lightx2v_tui.catalog.standing import in_words, standing_of
+from lightx2v_tui.choices import Choice, preset_for
 from tests.unit import trees
 from tests.unit.helpers import (
     CLIP_BF16,
@@ -306,6 +315,7 @@ def test_a_damaged_single_file_stays_a_variant_of_its_model(
 
 def test_lfs_pointers_are_pulled(tmp_path: Path) -> None:
     path = write_root(tmp_path / "a model", {"fp8": "fp8"})
+    (path / ".git").mkdir()
     pointer(path / "fp8" / "block_0.safetensors")
     pointer(path / "fp8" / "block_1.safetensors")
     pointer(path / "fp8" / T5_FP8)
@@ -314,6 +324,42 @@ def test_lfs_pointers_are_pulled(tmp_path: Path) -> None:
     assert fix[:5] == ["git", "-C", str(path / "fp8"), "lfs", "pull"]
     assert fix[5:] == ["--include", "block_0.safetensors,block_1.safetensors"]
     assert shlex.split(verdict(root, "t5")["fix"])[-1] == T5_FP8
+
+
+@pytest.mark.parametrize("name", ["Wan2.1-T2V-14B", "mine"])
+def test_lfs_pointers_outside_a_checkout_are_downloaded(tmp_path: Path, name: str) -> None:
+    path = trees.official_single(tmp_path / name)
+    file = path / "diffusion_pytorch_model.safetensors"
+    pointer(file)
+    pointer(path / trees.T5_BF16)
+    root = only(path)
+    known = f"hf download Wan-AI/{name} {file.name} --local-dir {path}"
+    asked = "Get it from where this model came from"
+    assert verdict(root, "dit")["fix"].startswith(asked if name == "mine" else known)
+    repository = "lightx2v/Encoders" if name == "mine" else f"Wan-AI/{name}"
+    assert verdict(root, "t5")["fix"] == (
+        f"hf download {repository} {trees.T5_BF16} --local-dir {path}"
+    )
+
+
+def looked_at(path: Path) -> ModelRoot:
+    root = inspect_root(path)
+    assert root is not None
+    return root
+
+
+def test_a_file_that_may_not_be_read_is_made_readable(tmp_path: Path) -> None:
+    root = looked_at(official(tmp_path / "a disk"))
+    (variant,) = root.variants
+    file = root.path / trees.T5_BF16
+    error = unreadable(file, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    closed = replace(variant.components[Kind.T5], problems=(f"{error.what}: {error.why}",),
+                     fetch=(file,))  # fmt: skip
+    broken = replace(variant, components={**variant.components, Kind.T5: closed})
+    root = replace(root, variants=(broken,))
+    (found,) = [one for one in verdicts(root, broken) if one.part == "t5"]
+    assert found.reason == f"Cannot read {file.name}: {os.strerror(errno.EACCES)}"
+    assert shlex.split(found.fix)[-3:] == ["chmod", "u+r", str(file)]
 
 
 def test_commands_quote_names_with_spaces(tmp_path: Path) -> None:
@@ -406,6 +452,7 @@ def test_a_cast_without_scales_is_broken(tmp_path: Path) -> None:
     write_safetensors(path / "Wan2_1-T2V-14B_fp8_e4m3fn.safetensors", cast(dit()))
     found = verdict(only(path), "dit")
     assert found["state"] == "broken"
+    assert found["reason"].startswith("a plain cast without scales: ")
     assert "no scale" in found["reason"]
     assert found["fix"].startswith("Use the original, FP8 or INT8 files")
 
@@ -466,10 +513,9 @@ def test_a_part_of_a_sibling_variant_is_used_from_there(tmp_path: Path) -> None:
     gone(path / "fp8" / T5_FP8)
     shutil.rmtree(path / "fp8" / "google")
     root = only(path)
-    for part in ("t5", "tokenizer"):
+    for part, place in (("t5", trees.T5_BF16), ("tokenizer", "google/umt5-xxl")):
         found = verdict(root, part, 1)
-        assert found["state"] == "elsewhere"
-        assert str(path / "original") in found["reason"]
+        assert (found["state"], found["reason"]) == ("elsewhere", f"one lies at original/{place}")
 
 
 def test_a_tokenizer_in_a_folder_of_its_own_is_used_from_there(tmp_path: Path) -> None:
@@ -486,8 +532,35 @@ def test_a_damaged_part_that_lies_elsewhere_too(tmp_path: Path) -> None:
     truncate(path / trees.T5_BF16)
     found = verdict(only(tmp_path), "t5")
     assert found["state"] == "elsewhere"
-    assert "truncated" in found["reason"]
+    assert found["reason"].startswith(f"{trees.T5_BF16} is truncated: File is not")
     assert str(parts / trees.T5_BF16) in found["reason"]
+    assert found["fix"].startswith(f"hf download Wan-AI/{path.name} {trees.T5_BF16} --local-dir")
+
+
+def test_only_what_is_broken_here_is_told_with_a_command(tmp_path: Path) -> None:
+    path = write_root(tmp_path / "Model", {"original": "bf16", "fp8": "fp8"})
+    truncate(path / "fp8" / T5_FP8)
+    gone(path / "fp8" / "Wan2.1_VAE.pth")
+    gone(path / "fp8" / "taew2_1.pth")
+    told = standing_of(looked_at(path)).variants[1].verdicts
+    fixes = {one.part: in_words(one)[1] for one in told if one.state == "elsewhere"}
+    mend = f"hf download lightx2v/Encoders {T5_FP8} --local-dir {path / 'fp8'}"
+    assert fixes == {"t5": mend, "vae": ""}
+
+
+def test_what_lies_elsewhere_is_what_a_preset_takes_for_that_precision(tmp_path: Path) -> None:
+    path = trees.distill_models(tmp_path / "models", {"wan2.1_i2v_480p": True})
+    trees.encoder_parts(tmp_path / "Encoders")
+    root = list(find_roots([tmp_path], Event()))[-1]
+    assert isinstance(root, ModelRoot)
+    assert root.path == path
+    for variant in root.variants:
+        used = variant.precision if variant.label != "int8" else Precision.BF16
+        assert used is not None
+        preset = preset_for(root, Choice(used, used, tiny_vae=False, clip=used))
+        told = {one.part: one.reason for one in verdicts(root, variant)}
+        assert told["t5"] == f"one lies at {preset.t5}"
+        assert told["clip"] == f"one lies at {preset.clip}"
 
 
 def test_a_precision_folder_without_its_dit(tmp_path: Path) -> None:
@@ -548,6 +621,86 @@ def test_image_models_of_comfyui_lack_what_is_not_there(tmp_path: Path, part: st
         found = verdict(root, part, number)
         assert found["state"] == "missing"
         assert found["fix"].endswith(f"--local-dir {path / folder}")
+
+
+@pytest.mark.parametrize("index", [True, False], ids=["index", "no index"])
+def test_a_precision_folder_that_lost_its_blocks_keeps_its_precision(
+    tmp_path: Path, index: bool
+) -> None:
+    path = write_root(tmp_path / "Model", {"original": "bf16", "fp8": "fp8"})
+    for block in (path / "fp8").glob("block_*"):
+        gone(block)
+    if not index:
+        gone(path / "fp8" / "diffusion_pytorch_model.safetensors.index.json")
+    root = only(path)
+    assert [variant["precision"] for variant in root["variants"]] == ["bf16", "fp8"]
+    assert root["problems"] == []
+    found = verdict(root, "dit", 1)
+    assert found["state"] == "broken"
+    said = "2 of 3 files missing: block_0" if index else "its blocks are not there"
+    assert found["reason"].startswith(said)
+
+
+def test_blocks_that_are_missing_make_no_model_of_another_size(tmp_path: Path) -> None:
+    path = tmp_path / "Wan2.1-Distill-Models"
+    stem = "wan2.1_t2v_14b_int8_lightx2v_4step"
+    write_safetensors(path / f"{stem}.safetensors", dit(100, "I8"))
+    folder = trees.split(path / f"{stem}_split", "I8", image=False, layers=100)
+    for layer in range(20, 100):
+        gone(folder / f"block_{layer}.safetensors")
+    assert [states(variant)["dit"] for variant in only(path)["variants"]] == ["ok", "broken"]
+
+
+def test_files_of_one_model_that_are_all_unreadable_are_one_model(tmp_path: Path) -> None:
+    path = trees.distill_models(tmp_path / "models", {"wan2.1_t2v_14b": False})
+    for file in path.rglob("*.safetensors"):
+        empty(file)
+    root = only(path)
+    assert root["task"] == "unknown"
+    assert {states(variant)["dit"] for variant in root["variants"]} == {"broken"}
+
+
+@pytest.mark.parametrize("lost", ["block_0*", "block_1*", "block_*", "[bd]*"])
+def test_without_its_blocks_a_model_still_tells_its_task(tmp_path: Path, lost: str) -> None:
+    path = guide(tmp_path)
+    for file in [*(path / "distill_fp8").glob(lost), path / "distill_fp8" / "clip-fp8.pth"]:
+        gone(file)
+    root = only(path)
+    assert root["task"] == "i2v"
+    assert verdict(root, "dit")["state"] == "broken"
+    assert verdict(root, "clip")["state"] == "missing"
+
+
+def test_sizes_are_those_of_a_variant_that_is_whole(tmp_path: Path) -> None:
+    path = write_root(tmp_path / "Model", {"fp8": "fp8", "int8": "int8"})
+    gone(path / "fp8" / "block_1.safetensors")
+    gone(path / "fp8" / "config.json")
+    assert only(path)["architecture"]["num_layers"] == 2
+
+
+WORDS: list[tuple[Callable[[Path], Path], str]] = [
+    (trees.official, "complete"), (trees.official_vace, "complete, not runnable yet"),
+    (trees.official_flf2v, "complete, not runnable yet"),
+    (trees.official_pair, "complete, not runnable yet"),
+    (trees.official_ti2v, "complete, not runnable yet"),
+    (trees.nvfp4_file, "complete, not runnable yet"),
+    (trees.gguf_pair, "incomplete"), (trees.comfyui, "incomplete"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "word"), WORDS)
+def test_how_a_variant_stands_in_words(
+    tmp_path: Path, make: Callable[[Path], Path], word: str
+) -> None:
+    root = looked_at(make(tmp_path / "Model"))
+    assert {each.word for each in standing_of(root).variants} == {word}
+
+
+def test_parts_of_an_incomplete_variant_do_not_read_as_what_it_lacks(tmp_path: Path) -> None:
+    path = official(tmp_path)
+    gone(path / CLIP_BF16)
+    (variant,) = standing_of(looked_at(path)).variants
+    assert variant.line == "bf16 incomplete (has DiT, T5, VAE)"
 
 
 def test_nothing_whole_is_called_bad(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from engine.spec.precision import Precision
 from lightx2v_tui import choices, jobs
 from lightx2v_tui.catalog import inspect_roots
 from lightx2v_tui.cli import main
+from lightx2v_tui.commands import run
 from lightx2v_tui.forecast import Forecast, Held, foresee, machine_of
+from lightx2v_tui.gpus import GpuReading
 from lightx2v_tui.host import HostMemory
 from lightx2v_tui.jobs import Options
 from lightx2v_tui.presets import Preset, save
+from lightx2v_tui.units import size
 from tests.unit import published
 from tests.unit.helpers import gpu
 
@@ -103,3 +106,69 @@ def test_a_dry_run_tells_the_forecast(
     else:
         (line,) = (line for line in out.splitlines() if line.startswith("memory"))
         assert line.endswith(": fits")
+
+
+def test_no_more_is_free_than_a_gpu_has() -> None:
+    card = replace(gpu((9, 0)), total_bytes=80 * GB, used_bytes=10 * GB)
+    assert machine_of(card, HOST, Held(vram=40 * GB)).vram_free == 80 * GB
+
+
+def test_the_line_shows_what_the_verdict_compares(tmp_path: Path) -> None:
+    """Pages of files, and what the process holds already, need not be available."""
+    job = replace(published.published_job(tmp_path, published.T2V_14B, Precision.FP8), device="cpu")
+    roomy = foresee(job, machine_of(None, replace(HOST, available=1000 * GB, process=GB)))
+    needed = roomy.ram_needed
+    assert needed < roomy.estimate.ram_peak
+    assert roomy.as_json()["ram_needed"] == needed
+    for available, fits in ((needed, True), (needed - 1, False)):
+        told = foresee(job, machine_of(None, replace(HOST, available=available, process=GB)))
+        assert told.fits is fits
+        assert told.ram_needed == needed
+    assert f"RAM {size(needed)} of 1" in roomy.line()
+
+
+CARDS = (
+    replace(gpu((9, 0), "H100"), total_bytes=80 * GB, used_bytes=0),
+    replace(gpu((7, 5), "T4"), index=1, total_bytes=16 * GB, used_bytes=GB),
+)
+
+
+def dry_run(
+    path: Path, device: str, capsys: pytest.CaptureFixture[str], code: int = 0
+) -> tuple[str, str]:
+    arguments = ["run", str(path), "--dry-run", "--progress", "json", "--device", device]
+    assert main(arguments) == code
+    return capsys.readouterr()
+
+
+def test_each_device_is_planned_on_its_own_memory(
+    demo_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(run, "read_gpus", lambda: GpuReading(CARDS))
+    path = tmp_path / "p.json"
+    save(demo_preset(demo_model), path)
+    for device, free, capability, dtype in (
+        ("cuda", 80 * GB, [9, 0], "bfloat16"), ("cuda:0", 80 * GB, [9, 0], "bfloat16"),
+        ("cuda:1", 15 * GB, [7, 5], "float16"), ("cpu", 0, None, "bfloat16"),
+    ):  # fmt: skip
+        told = json.loads(dry_run(path, device, capsys)[0])
+        machine = told["estimate"]["machine"]
+        assert (machine["vram_free"], machine["capability"]) == (free, capability)
+        assert told["device"] == f"{device}, {dtype}"
+    assert "there are 2 CUDA devices" in dry_run(path, "cuda:2", capsys, 1)[1]
+    assert "no device cuda:" in dry_run(path, "cuda:", capsys, 2)[1]
+
+
+def test_without_a_gpu_a_dry_run_on_one_says_so(
+    demo_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(run, "read_gpus", lambda: GpuReading(problem="no NVIDIA GPU found"))
+    path = tmp_path / "p.json"
+    save(demo_preset(demo_model), path)
+    out, err = dry_run(path, "cuda", capsys, 1)
+    assert out == ""
+    assert err.splitlines()[:2] == ["Cannot run on cuda", "no NVIDIA GPU found"]
+    job = jobs.plan(demo_preset(demo_model), Options("cuda"), Path("x.mp4")).job
+    assert not foresee(job, machine_of(None, HOST)).fits

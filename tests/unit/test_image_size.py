@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -155,3 +156,9 @@ def test_one_changed_byte_gives_a_size_or_a_refusal(
 
 
 CACHED = files((37, 21))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(JobError, match="cannot be read"):
+        image_size(tmp_path / "x.png")

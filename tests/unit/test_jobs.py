@@ -17,9 +17,10 @@ from engine.spec.job import Job, StepDistill
 from engine.spec.precision import ComputeDtype, Precision
 from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.choices import Choice, preset_for
-from lightx2v_tui.jobs import Options, Plan, default_options, plan
+from lightx2v_tui.commands.run import find_preset
+from lightx2v_tui.jobs import Options, Plan, check_place, default_options, plan
 from lightx2v_tui.preset_root import on_model
-from lightx2v_tui.presets import Preset, parse, to_json
+from lightx2v_tui.presets import Preset, PresetError, parse, read, to_json
 from tests.unit.helpers import gpu, write_root
 
 BF16, FP8, INT8 = Precision.BF16, Precision.FP8, Precision.INT8
@@ -259,3 +260,29 @@ def test_a_model_named_from_here_is_moved_to_as_an_absolute_path(
 def test_the_gpu_is_used_where_there_is_one(card: object, device: str, dtype: ComputeDtype) -> None:
     options = default_options(card)  # type: ignore[arg-type]
     assert (options.device, options.compute_dtype) == (device, dtype)
+
+
+def test_an_output_that_no_file_can_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    for output in (tmp_path / f"{'a' * 300}.mp4", tmp_path / ("b" * 300) / "a.mp4", tmp_path):
+        with pytest.raises(EngineError, match="cannot be written"):
+            check_place(output)
+    check_place(tmp_path / "new" / "a.mp4")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_an_output_below_a_closed_folder_is_refused(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "in").mkdir(parents=True)
+    closed.chmod(0)
+    try:
+        with pytest.raises(EngineError, match="cannot be written to"):
+            check_place(closed / "in" / "a.mp4")
+    finally:
+        closed.chmod(0o755)
+
+
+def test_a_name_too_long_for_a_preset_is_told_when_it_is_read() -> None:
+    name = "a" * 5000
+    assert find_preset(name) == Path(name)
+    with pytest.raises(PresetError, match="cannot be read"):
+        read(find_preset(name))

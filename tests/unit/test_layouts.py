@@ -294,6 +294,19 @@ def test_a_folder_named_for_another_precision_is_told(tmp_path: Path) -> None:
     assert root["variants"][0]["precision"] == "int8"
 
 
+def test_one_dit_called_an_expert_makes_no_pair_of_a_whole_root(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "Model", {"original": "bf16", "fp8": "fp8"})
+    renamed = root / "original" / "wan2.2_t2v_high_noise_14b.safetensors"
+    (root / "original" / "distill_model.safetensors").rename(renamed)
+    found = only(root)
+    assert (found["family"], found["task"]) == ("wan2.1", "t2v")
+    (problem,) = found["problems"]
+    assert problem.startswith(f"original/{renamed.name} is called the high-noise half of a pair")
+    for variant in found["variants"]:
+        assert (variant["complete"], variant["missing"]) == (True, [])
+        assert states(variant) == {**WHOLE, "tiny_vae": "ok"}
+
+
 def test_names_that_mislead_change_nothing(tmp_path: Path) -> None:
     root = tmp_path / "Model"
     write_safetensors(root / "wan2.1_t2v_14b_fp8_lightx2v_4step.safetensors", dit(2, "I8"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.spec.architecture import DitArchitecture
+from engine.spec.precision import Precision
+from lightx2v_tui.catalog import Component, Kind
 from lightx2v_tui.lightx2v import Difference, FolderConfig, Surroundings, differences
 from lightx2v_tui.preset_keys import KEYS, PASSED_ON
 from lightx2v_tui.presets import parse
@@ -233,3 +237,65 @@ def test_the_order_of_differences_is_the_same_every_time() -> None:
     keys = dict.fromkeys(sorted(PASSED_ON - set(KEYS)), "x")
     assert list(told(**keys)) == list(told(**keys))
     assert all("no such key" not in found.then for found in told(**keys).values())
+
+
+T2V = DitArchitecture(
+    dim=128, ffn_dim=256, num_heads=1, num_layers=1, in_dim=16, out_dim=16, text_dim=8, freq_dim=8
+)
+I2V = replace(T2V, in_dim=36, image_dim=8)
+
+
+def around_dit(architecture: DitArchitecture = I2V, **facts: str) -> Surroundings:
+    dit = Component(Kind.DIT, (Path("/m/dit.safetensors"),), 1, "file", "bf16", Precision.BF16)
+    return replace(SURE, dit=replace(dit, architecture=architecture, **facts))
+
+
+def test_a_dit_that_is_what_the_preset_says_is_not_told() -> None:
+    assert told(around_dit()) == {}
+    assert told(around_dit(T2V), task="t2v") == {}
+    assert told(around_dit(), task=None) == {}
+    wan22 = around_dit(replace(T2V, out_dim=48, in_dim=48))
+    assert told(wan22, model_cls="wan2.2", denoising_step_list=None) == {}
+
+
+def test_a_task_that_the_dit_has_not_is_told() -> None:
+    found = told(around_dit(T2V))["task"]
+    assert found.then == found.now == "it runs as i2v, whose inputs do not fit this DiT"
+    assert found.here.startswith("t2v")
+
+
+@pytest.mark.parametrize(
+    ("model_cls", "expert", "family"),
+    [("wan2.2_moe", "", "wan2.1"), ("wan2.1", "high", "wan2.2"), ("hunyuan", "", "wan2.1")],
+)
+def test_another_family_than_the_dits_is_told(model_cls: str, expert: str, family: str) -> None:
+    around = around_dit(expert=expert)
+    found = told(around, model_cls=model_cls, denoising_step_list=None)["model_cls"]
+    assert model_cls in found.then
+    assert found.then == found.now
+    assert found.here.startswith(family)
+
+
+@pytest.mark.parametrize("style", ["comfyui", "prefixed", "diffusers"])
+def test_names_that_lightx2v_does_not_read_are_told(style: str) -> None:
+    found = told(around_dit(style=style))["dit_quantized_ckpt"]
+    assert "it stops" in found.then
+    assert found.then == found.now
+    assert found.here.startswith("read")
+    assert told(around_dit(style="wan")) == {}
+
+
+def test_guidance_of_a_distilled_model_is_told() -> None:
+    found = told(enable_cfg=True)["enable_cfg"]
+    assert "twice" in found.then
+    assert "twice" in found.here
+    assert told(enable_cfg=True, model_cls="wan2.1", denoising_step_list=None) == {}
+
+
+def test_an_attention_that_is_not_installed_is_told() -> None:
+    around = replace(SURE, installed=lambda name: name != "sage_attn2")
+    names = dict.fromkeys(("self_attn_1_type", "cross_attn_1_type"), "sage_attn2")
+    (found,) = told(around, **names, cross_attn_2_type=None, task="t2v").values()
+    assert found.key == "self_attn_1_type, cross_attn_1_type"
+    assert "not installed" in found.now
+    assert "PyTorch" in found.here

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lightx2v_tui.output import STDERR, STDOUT, private_copy, redirected
+from engine.spec.events import BytesRead, LoraApplied, StageStarted
+from lightx2v_tui.cli import main
+from lightx2v_tui.output import STDERR, STDOUT, printable, private_copy, redirected
+from lightx2v_tui.progress import Bar
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def test_what_goes_to_the_descriptors_lands_in_the_log_and_comes_back_after(
@@ -113,3 +121,45 @@ def test_a_closed_stdout_does_not_stop_a_run(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", command, "sh", program], check=False, timeout=60)
     assert done.returncode == 7
     assert (tmp_path / "log.txt").read_text() == "x"
+
+
+ESCAPES = "a\x1b[31m\x07\x7f\x9b31mb\tc"
+
+
+def test_what_a_terminal_would_obey_is_replaced() -> None:
+    assert printable(ESCAPES) == "a?[31m???31mb?c"
+    assert printable("one\ntwo\tü", keep="\n\t") == "one\ntwo\tü"
+    assert printable("one\ntwo") == "one?two"
+
+
+def test_no_name_of_a_file_reaches_the_terminal_as_it_is() -> None:
+    stream = io.StringIO()
+    bar = Bar(stream)
+    bar.take(StageStarted("load_vae"))
+    bar.take(BytesRead("vae", ESCAPES, 1, 2))
+    bar.take(LoraApplied(Path(f"{ESCAPES}.safetensors"), 3, 0))
+    bar.take(StageStarted("decode"))
+    assert not CONTROLS.search(stream.getvalue().replace("\n", ""))
+
+
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["preset", "check"]])
+def test_no_command_passes_escapes_on(
+    demo_model: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.json"
+    own = {"prompt": ESCAPES, "output": f"{tmp_path}/{ESCAPES}.mp4"}
+    values = {"model_path": str(demo_model), "infer_step\x1b[2J": 1, "lightx2v_tui": own}
+    path.write_text(json.dumps(values))
+    assert main([*command, str(path)]) == 0
+    told = capsys.readouterr()
+    assert "a?[31m" in told.out
+    assert not CONTROLS.search(re.sub(r"[\n\t]", "", told.out + told.err))
+
+
+def test_an_error_is_told_without_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tmp_path / ESCAPES)]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 3
+    assert not CONTROLS.search(told.replace("\n", ""))

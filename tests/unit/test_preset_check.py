@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightx2v_tui import presets
+from lightx2v_tui import jobs, presets
 from lightx2v_tui.cli import main
 from lightx2v_tui.paths import presets_dir
 
@@ -229,3 +229,55 @@ def test_list_says_only_what_a_preset_says(made: Path, capsys: Captured) -> None
     assert [one["name"] for one in listed] == ["broken", "empty", "made", "wide"]
     assert listed[0]["problem"]
     assert (listed[3]["width"], listed[3]["height"]) == (832, None)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_image_is_an_input_of_a_run_and_not_of_a_preset(
+    golden: Path, tmp_path: Path, capsys: Captured, options: list[str]
+) -> None:
+    path = tmp_path / "p.json"
+    assert make(golden / "Tiny-I2V-LightX2V", path) == 0
+    capsys.readouterr()
+    assert main(["preset", "check", str(path), *options]) == 0
+    out, err = capsys.readouterr()
+    assert "no image is named" in out
+    assert err == ""
+    if options:
+        assert "image" not in json.loads(out)["plan"]["lightx2v_tui"]
+    assert main(["run", str(path), "--dry-run"]) == 2
+    assert "needs an image" in capsys.readouterr().err
+
+
+def test_a_preset_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.json"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "lightx2v_tui", "preset", "check", fifo]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "not a regular file" in done.stderr
+
+
+def test_check_compares_the_preset_with_its_dit(
+    made: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = json.loads(made.read_text())
+    changes = {"task": "i2v", "model_cls": "wan2.2_moe_distill", "self_attn_1_type": "flash_attn2"}
+    made.write_text(json.dumps(table | changes))
+    monkeypatch.setattr(jobs.importlib.util, "find_spec", lambda _: None)
+    main(["preset", "check", str(made), "--json"])
+    found = {found["key"]: found for found in json.loads(capsys.readouterr().out)["differences"]}
+    assert found["task"]["here"].startswith("t2v")
+    assert found["model_cls"]["here"].startswith("wan2.1")
+    assert "not installed" in found["self_attn_1_type"]["now"]
+
+
+def test_list_says_where_presets_belong(capsys: Captured) -> None:
+    assert main(["preset", "list"]) == 0
+    assert f"-o {presets_dir() / 'NAME.json'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--dit", "--t5", "--clip"])
+def test_a_precision_that_is_none_is_told_which_there_are(option: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["preset", "make", ".", option, "fp4"])
+    assert "'fp4' is not one of bf16|fp8|int8" in capsys.readouterr().err

@@ -11,8 +11,10 @@ import pytest
 from engine.spec.errors import CheckpointError, JobError
 from engine.spec.precision import Precision
 from lightx2v_tui import choices
-from lightx2v_tui.catalog import Kind, inspect_roots
+from lightx2v_tui.catalog import Kind, Skipped, inspect_roots
 from lightx2v_tui.cli import main
+from lightx2v_tui.commands import scan
+from lightx2v_tui.paths import model_dirs
 from lightx2v_tui.preset_root import model_at, model_of, on_model
 from lightx2v_tui.presets import Preset, read
 from lightx2v_tui.runnable import reason_not_runnable
@@ -121,3 +123,97 @@ def test_without_the_other_folder_the_model_says_what_it_lacks(
     assert preset.t5 is None
     lost = replace(preset, t5=tmp_path / "gone.pth")
     assert model_of(lost) is not None
+
+
+def test_preset_make_looks_into_the_roots_that_are_named(
+    scattered: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, encoders = scattered
+    made = tmp_path / "p.json"
+    assert main(["--root", str(encoders), "preset", "make", str(model), "-o", str(made)]) == 0
+    told = capsys.readouterr().err
+    assert "T5 from" in told
+    assert "cannot run" not in told
+    t5 = read(made).t5
+    assert t5 is not None
+    assert t5.parent == encoders
+
+
+def test_a_preset_of_a_model_that_cannot_run_is_written_and_it_is_said(
+    scattered: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = scattered
+    made = tmp_path / "p.json"
+    assert main(["preset", "make", str(model), "-o", str(made)]) == 0
+    assert read(made).dit is not None
+    why, fix = capsys.readouterr().err.splitlines()
+    assert why.startswith(f"note: {model.name} cannot run yet: no usable T5")
+    assert f"lightx2v-tui scan {model}" in fix
+    assert "--root" in fix
+
+
+def test_a_preset_of_relative_paths_finds_its_model(
+    several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(several.parent)
+    folder = Path(several.name)
+    root = model_at(folder, folder / f"{NAMES[1]}.safetensors")
+    assert root is not None
+    assert root.name == NAMES[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h"}, "/h/hub"),
+        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h", "HF_HUB_CACHE": "/c"}, "/c"),
+    ],
+)
+def test_the_cache_of_hugging_face_is_where_its_own_library_has_it(
+    given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Path(expected) in model_dirs()
+
+
+def test_without_a_word_the_cache_is_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert Path.home() / ".cache/huggingface/hub" in model_dirs()
+
+
+@pytest.mark.parametrize("command", ["scan", "doctor"])
+def test_a_root_that_is_named_is_looked_at(
+    command: str, demo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--root", str(demo_model), "--root", "/gone", command]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert str(demo_model) in told
+    assert command == "scan" or "/gone: no such folder" in told
+
+
+def test_a_file_that_is_scanned_is_no_folder(
+    demo_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, gone = tmp_path / "a.safetensors", tmp_path / "gone"
+    file.write_text("")
+    assert main(["scan", str(demo_model), str(file), str(gone)]) == 0
+    told = capsys.readouterr().out
+    assert f"skipped {file}: not a folder" in told
+    assert f"skipped {gone}: no such folder" in told
+    assert main(["scan", str(file)]) == 2
+
+
+def test_a_disk_that_did_not_answer_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was asked would be said to be no folder: there is none."""
+    dead, link = tmp_path / "dead", tmp_path / "link"
+    link.symlink_to(dead)
+    skipped = Skipped(dead, "did not answer")
+    monkeypatch.setattr(scan, "find_roots", lambda *_: iter([skipped]))
+    assert main(["scan", str(dead / "models"), str(link)]) == 0
+    told = capsys.readouterr().out
+    assert "did not answer" in told
+    assert "no such folder" not in told

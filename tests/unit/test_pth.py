@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.spec import pth
 from engine.spec.errors import CheckpointError
 from engine.spec.header import read_header
+from engine.spec.plain_pickle import is_state_dict
 from tests.unit.helpers import write_pickle
 
 #: One entry `a`, made by `_rebuild_tensor_v3` from a number in place of a storage.
@@ -178,7 +180,7 @@ def test_a_damaged_pickle_is_refused(tmp_path: Path, pickled: bytes) -> None:
 
 
 def test_a_tensor_built_on_something_that_is_no_storage_is_refused(tmp_path: Path) -> None:
-    assert "'a'" in refused(write_pickle(tmp_path / "x.pth", FALSE_STORAGE)).why
+    assert "without a storage" in refused(write_pickle(tmp_path / "x.pth", FALSE_STORAGE)).why
 
 
 @pytest.mark.parametrize("shape", [(-3,), (2.0, 2.0), (True, 2)])
@@ -200,8 +202,10 @@ def test_a_shape_that_is_no_shape_is_refused(tmp_path: Path, shape: tuple[object
 READ = """
 import sys
 from pathlib import Path
+from engine.spec import pth
 from engine.spec.errors import CheckpointError
 from engine.spec.header import read_header
+from engine.spec.plain_pickle import is_state_dict
 try:
     read_header(Path(sys.argv[1]))
 except CheckpointError:
@@ -239,3 +243,82 @@ def test_a_key_nested_too_deeply_to_hash_does_not_crash_the_process(
 def test_a_pickle_of_ten_bytes_does_not_take_half_a_gigabyte(tmp_path: Path) -> None:
     far = b"\x80\x02}r" + (30_000_000).to_bytes(4, "little") + b"."
     assert megabytes_to_read(write_pickle(tmp_path / "x.pth", far)) < 100
+
+
+def text(value: bytes) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value
+
+
+def doubling(levels: int, pair: bytes) -> bytes:
+    """Each level holds the one before it twice, through the memo."""
+    steps = (pair.replace(b"?", bytes([n])) + b"q" + bytes([n + 1]) for n in range(levels))
+    return b"".join(steps)
+
+
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+STORAGE = b"ctorch\nFloatStorage\n"
+MILLION = b"x" * 1_000_000
+BOMBS = {
+    "key": b"})q\x00" + doubling(60, b"h?h?\x86") + b"Ns.",
+    "key in a batch": b"}()q\x00" + doubling(60, b"h?h?\x86") + b"Nu.",
+    "storage key": b"})q\x00" + doubling(60, b"h?h?\x86") + text(b"a") + REBUILD + b"(("
+    + text(b"s") + STORAGE + b"h\x3c" + text(b"cpu") + b"K\x01tQK\x00))\x89NtRs.",
+    "storage kind": b"})q\x00" + text(b"a") + REBUILD + b"(" + doubling(60, b"(h?h?h?h?t")
+    + b"QK\x00))\x89NtRs.",
+    "size": b"}" + text(b"n") + text(MILLION) + b"q\x01s(" + b"".join(
+        text(b"%d" % n) + REBUILD + b"((" + text(b"s") + STORAGE + text(b"0") + text(b"cpu")
+        + b"K\x01tQK\x00h\x01)\x89NtR" for n in range(300)) + b"u.",
+    "attributes": b"}" + REBUILD + b"}" + text(b"__defaults__") + b"K\x01K\x02\x86sb0.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_small_pickles_that_mean_large_things_are_refused(tmp_path: Path, bomb: bytes) -> None:
+    path = write_pickle(tmp_path / "x.pth", b"\x80\x02" + bomb)
+    assert megabytes_to_read(path) < 150
+
+
+def test_nothing_in_a_pickle_changes_this_program(tmp_path: Path) -> None:
+    refused(write_pickle(tmp_path / "x.pth", b"\x80\x02" + BOMBS["attributes"]))
+    assert all(getattr(name, "__defaults__", None) is None for name in pth.NAMES.values())
+
+
+def test_a_key_that_cannot_even_be_shown_is_refused_in_words(tmp_path: Path) -> None:
+    deep: object = ()
+    for _ in range(150):
+        deep = (deep,)
+    path = write_pickle(tmp_path / "x.pth", pickle.dumps({deep: 1}, protocol=2))
+    assert "not a tensor" in refused(path).why
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).state_dict(),
+        {"a": torch.zeros(()), "b": torch.zeros(1, 2, 3, 4, 5), "c": torch.zeros(4).char()},
+        {"a": torch.zeros(4).to(torch.float8_e4m3fn)}, {},
+        {str(n): torch.zeros(1) for n in range(2500)},
+    ],
+    ids=["module", "shapes", "fp8", "nothing", "many"],
+)  # fmt: skip
+def test_what_torch_saves_takes_the_quick_way_to_the_same_end(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(state, tmp_path / "x.pth")
+    asked = []
+    monkeypatch.setattr(pth, "is_state_dict", lambda data: asked.append(is_state_dict(data)))
+    pth._unpickle_once.cache_clear()
+    slow = read_header(tmp_path / "x.pth").tensors
+    monkeypatch.undo()
+    pth._unpickle_once.cache_clear()
+    assert asked == [True]
+    assert read_header(tmp_path / "x.pth").tensors == slow
+    assert {name: info.shape for name, info in slow.items()} == {
+        name: tuple(value.shape) for name, value in state.items()
+    }
+
+
+def test_what_shares_memory_or_is_a_parameter_is_read_too(tmp_path: Path) -> None:
+    tied = torch.zeros(2, 3)
+    torch.save({"a": tied, "b": tied, "c": torch.nn.Parameter(tied)}, tmp_path / "x.pth")
+    assert {info.shape for info in read_header(tmp_path / "x.pth").tensors.values()} == {(2, 3)}

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from lightx2v_tui.catalog import ModelRoot, Skipped, find_roots
+from lightx2v_tui.catalog import ModelRoot, Skipped, find_roots, recognise
 from lightx2v_tui.catalog import walk as walking
+from lightx2v_tui.catalog.files import Listing
 from tests.unit import trees
-from tests.unit.helpers import write_root, write_safetensors
+from tests.unit.helpers import write_folder, write_root, write_safetensors
 
 FP8 = {"fp8": "fp8"}
 PATIENCE = 0.6
@@ -309,3 +310,43 @@ def test_a_start_that_no_folder_can_be_called_is_skipped(disk: Path, name: str) 
     assert [root.name for root in roots] == ["a"]
     assert [one.path for one in skipped] == [disk / name]
     assert skipped[0].reason
+
+
+def test_a_slow_folder_that_answers_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "Model" / "fp8", "fp8", layers=30)
+    real = recognise.read_header
+
+    def slow(path: Path, *arguments: object) -> object:
+        time.sleep(0.02)
+        return real(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recognise, "read_header", slow)
+    roots, skipped = walk(tmp_path, patience=0.3)
+    assert [root.path for root in roots] == [folder.parent]
+    assert skipped == []
+
+
+def test_one_odd_folder_does_not_hide_the_others(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = walking.inspect
+
+    def failing(listing: Listing) -> object:
+        if listing.path.name == "b":
+            raise RecursionError("no end of it")
+        return real(listing)
+
+    monkeypatch.setattr(walking, "inspect", failing)
+    roots, skipped = walk(disk)
+    assert [root.name for root in roots] == ["a", "c"]
+    (item,) = skipped
+    assert item.path.name == "b"
+    assert "no end of it" in item.reason
+
+
+def test_a_start_at_the_top_gives_plain_paths(tmp_path: Path) -> None:
+    place = walking._Place("/", "/", 0)
+    listing = Listing(tmp_path, frozenset({"mnt"}), ())
+    assert place.below(listing, ["mnt"]) == [walking._Place("/mnt", "/mnt", 1)]
