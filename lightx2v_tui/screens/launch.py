@@ -223,7 +223,7 @@ class LaunchScreen(Screen[None]):
         self.app.call_from_thread(setattr, self.query_one(Button), "disabled", False)
         self.post_message(ErrorMet(error))
 
-    def _planned(self, preset: Preset) -> tuple[jobs.Plan, Machine]:
+    def _planned(self, preset: Preset, stand_in: Path | None = None) -> tuple[jobs.Plan, Machine]:
         """Plan on what the machine has free now, and what the engine holds already."""
         from lightx2v_tui.forecast import machine_of
         from lightx2v_tui.gpus import read_gpus
@@ -232,7 +232,8 @@ class LaunchScreen(Screen[None]):
         gpu = next(iter(read_gpus().gpus), None)
         machine = machine_of(gpu, read_memory(), self._held())
         output = (preset.output or Path("output.mp4")).absolute()
-        return jobs.plan(preset, jobs.default_options(gpu), output, gpu, machine), machine
+        options = replace(jobs.default_options(gpu), stand_in=stand_in)
+        return jobs.plan(preset, options, output, gpu, machine), machine
 
     @work(thread=True, exit_on_error=False, group="forecast")
     def _foresee(self, preset: Preset, asked: int) -> None:
@@ -240,7 +241,7 @@ class LaunchScreen(Screen[None]):
         from lightx2v_tui.forecast import foresee
 
         try:
-            plan, machine = self._planned(preset)
+            plan, machine = self._planned(preset, stand_in=Path("the first frame"))
             told = "\n".join(foresee(plan.job, machine).lines())
         except EngineError:
             told = ""  # what is missing is said elsewhere on this form

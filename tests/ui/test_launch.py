@@ -227,3 +227,14 @@ async def test_what_is_free_is_asked_anew_and_again_after_a_run(
         await pilot.pause()
         app.pop_screen()
         await until_text(pilot, f"of {readable(cards[0].free_bytes)}")
+
+
+async def test_an_image_model_is_foreseen_before_it_has_its_image(
+    make_app: MakeApp, golden: Path
+) -> None:
+    app = make_app(places=[golden / "Tiny-I2V-LightX2V"])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("enter")
+        await until_text(pilot, "needs an image")
+        await until_text(pilot, ": fits")
