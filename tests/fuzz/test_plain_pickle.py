@@ -16,10 +16,11 @@ from engine.spec.plain_pickle import is_state_dict
 
 QUICK = settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 PIECES = [
-    b"\x80\x02", b"}", b"q\x00", b"h\x00", b"h\x01", b"q\x01", b"(", b"t", b"u", b"s", b"b", b"Q",
-    b"R", b")", b"K\x03", b"M\x00\x01", b"J\x00\x00\x00\x01", b"\x85", b"\x86", b"\x87", b"\x89",
-    b"\x88", b"X\x01\x00\x00\x00a", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n",
-    b"ccollections\nOrderedDict\n", b"ctorch\nfloat8_e4m3fn\n", b"r\x02\x00\x00\x00", b".",
+    b"\x80\x02", b"}", b"q\x00", b"h\x00", b"h\x01", b"q\x01", b"(", b"t", b"u", b"s", b"b",
+    b"Q", b"R", b")", b"K\x03", b"M\x00\x01", b"J\x00\x00\x00\x01", b"\x85", b"\x86", b"\x87",
+    b"\x89", b"\x88", b"X\x01\x00\x00\x00a", b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"ctorch\nfloat8_e4m3fn\n",
+    b"r\x02\x00\x00\x00", b".",
 ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_folder_of_several_models_wants_to_know_which(several: Path) -> None:
     assert ".safetensors" in caught.value.fix
 
 
-@pytest.mark.parametrize(("name", "task"), zip(NAMES, ("t2v", "i2v"), strict=True))
+@pytest.mark.parametrize(("name", "task"), [*zip(NAMES, ("t2v", "i2v"), strict=True)])
 def test_a_file_names_its_model(several: Path, name: str, task: str) -> None:
     root = model_at(several / f"{name}.safetensors")
     assert root is not None
