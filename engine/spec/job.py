@@ -175,7 +175,7 @@ def partial_of(output: Path) -> Path:
 
 
 def rounded_frames(frames: int) -> int:
-    """Round a frame count down to 4k+1, as LightX2V does; at least 1."""
+    """Round a frame count down to 4k+1; at least 1."""
     return max(1, (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1)
 
 
