@@ -57,6 +57,13 @@ def in_words(verdict: Verdict) -> tuple[str, str]:
     return f"{title} {verdict.state}: {verdict.reason}", fix
 
 
+def first_fix(root: ModelRoot) -> str:
+    """The first thing to do about a model; empty where there is nothing to do."""
+    standing = standing_of(root)
+    told = [*standing.shared, *(v for each in standing.variants for v in each.verdicts)]
+    return next((fix for verdict in told if (fix := in_words(verdict)[1])), "")
+
+
 def _word(variant: Variant, told: tuple[Verdict, ...]) -> str:
     if variant.complete:
         later = any(v.state == "not runnable" and v.part in DITS for v in told)

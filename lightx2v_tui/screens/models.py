@@ -59,7 +59,9 @@ class ModelsScreen(Screen[None]):
 
     BINDINGS = [
         Binding("r", "rescan", "Rescan", id="models.rescan", tooltip="Look at the disks again"),
-    ]
+        Binding("tab", "app.focus_next", "Details", id="models.details",
+                tooltip="Go to the pane that explains a model, and scroll it"),
+    ]  # fmt: skip
 
     def __init__(self, places: Sequence[Path]) -> None:
         super().__init__()
@@ -270,11 +272,12 @@ class ModelsScreen(Screen[None]):
         if root is None:
             return
         from engine.spec.errors import JobError
+        from lightx2v_tui.catalog.standing import first_fix
         from lightx2v_tui.runnable import reason_not_runnable
 
         reason = reason_not_runnable(root)
         if reason:
-            fix = "Choose another model; the pane on this screen lists what this one has."
+            fix = first_fix(root) or "Choose another model."
             self.post_message(ErrorMet(JobError(f"{root.name} cannot run", reason, fix)))
         else:
             self.post_message(ModelChosen(root))

@@ -62,6 +62,7 @@ async def test_a_broken_model_is_listed_with_its_reason_and_does_not_open(
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "the reason")
         assert "cannot run" in text_of(app)
+        assert "hf download lightx2v/Encoders" in text_of(app)  # and what would mend it
         await pilot.press("enter")
         assert isinstance(app.screen, ModelsScreen)
 
@@ -299,3 +300,14 @@ async def test_two_models_in_one_folder_are_two_rows(make_app: MakeApp, tmp_path
         assert "i2v" in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+
+
+async def test_tab_goes_to_the_pane_which_then_scrolls(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_text(pilot, "1 model in")
+        assert "Details" in text_of(app).splitlines()[-1]
+        await pilot.press("tab", "pagedown")
+        await until(pilot, lambda: app.screen.query_one("#detail").scroll_y > 0, "scrolled")
+        await pilot.press("tab")
+        assert isinstance(app.focused, ModelTable)
