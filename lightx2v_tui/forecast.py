@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from engine.spec.estimate import Estimate, Machine, estimate
 from engine.spec.job import Job
-from lightx2v_tui.catalog.disk import disk_of
+from lightx2v_tui.catalog.disk import disk_of, read_speed
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.host import HostMemory
 from lightx2v_tui.units import duration, size
@@ -100,5 +102,11 @@ def foresee(job: Job, machine: Machine) -> Forecast:
         CheckpointError: a file is missing or its header is broken.
     """
     told = estimate(job, machine)
-    speed = disk_of(job.dit.files[0].parent).bytes_per_second
+    speed = _speed(job.dit.files[0])
     return Forecast(job, machine, told, told.disk_read / speed if speed else 0.0)
+
+
+@lru_cache(maxsize=32)
+def _speed(file: Path) -> int:
+    """What the disk of a file usually gives; where that is not known, what it gives now."""
+    return disk_of(file).bytes_per_second or read_speed(file)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightx2v_tui.catalog import disk as disks
-from lightx2v_tui.catalog.disk import HDD, NET, NVME, SATA, disk_of, mount_of
+from lightx2v_tui.catalog.disk import HDD, NET, NVME, SATA, disk_of, mount_of, read_speed
 
 
 class Machine:
@@ -229,3 +229,17 @@ def test_no_table_and_no_sys_is_unknown(tmp_path: Path, models: Path) -> None:
 def test_a_folder_that_is_gone_is_unknown(machine: Machine, tmp_path: Path) -> None:
     machine.mount("/", "nfs4", "server:/root")
     assert disk_of(tmp_path / "gone", machine.sys, machine.table).kind == "unknown"
+
+
+def test_a_disk_that_does_not_say_what_it_is_is_measured(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(4 << 20))
+    assert read_speed(large) > 1_000_000
+    assert large.stat().st_size == 4 << 20
+
+
+def test_what_is_too_small_or_gone_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x")
+    assert read_speed(tmp_path / "small") == 0
+    assert read_speed(tmp_path / "gone") == 0
+    assert read_speed(tmp_path) == 0
