@@ -34,15 +34,15 @@ MEANINGS = {SCATTERED: "+ parts from elsewhere", INCOMPLETE: "! something is mis
 Line = tuple[str, str]  # a text and its style
 
 
-def row(root: ModelRoot, width: int, *, remembered: bool) -> tuple[Content, ...]:
-    """The cells of one row; the name is cut to `width`."""
+def row(root: ModelRoot, width: int, *, remembered: bool, twin: bool) -> tuple[Content, ...]:
+    """The cells of one row; the name is cut to `width`, and a twin's says where it lies."""
     runs = not remembered and not runnable.reason_not_runnable(root)
     well = "$success" if runs else "dim"
     styles = {COMPLETE: well, SCATTERED: well, LATER: "dim", INCOMPLETE: "$warning"}
     badges = [(f"{printable(label)}{MARKS[word]} ", styles[word])
               for label, word in _badges(standing_of(root)).items()]  # fmt: skip
     total = sum(variant.nbytes for variant in root.variants)
-    name = printable(root.name)
+    name = printable(f"{root.path.parent.name}/{root.name}" if twin else root.name)
     shown = name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"
     return (
         Content.styled(shown, "bold" if runs else "dim"),

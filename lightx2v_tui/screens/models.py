@@ -141,7 +141,7 @@ class ModelsScreen(Screen[None]):
 
         table = self.query_one(ModelTable)
         width = next(iter(table.columns.values())).width
-        cells = row(root, width, remembered=root.key in self._unconfirmed)
+        cells = row(root, width, remembered=root.key in self._unconfirmed, twin=self._is_twin(root))
         if root.key in {key.value for key in table.rows}:
             for column, cell in zip(table.columns, cells, strict=True):
                 table.update_cell(root.key, column, cell)
@@ -149,6 +149,10 @@ class ModelsScreen(Screen[None]):
         table.add_row(*cells, key=root.key)
         if root.key == self._wanted:
             table.move_cursor(row=table.row_count - 1)
+
+    def _is_twin(self, root: ModelRoot) -> bool:
+        """Whether another model in the list has the same name."""
+        return any(other.name == root.name for key, other in self._roots.items() if key != root.key)
 
     def action_rescan(self) -> None:
         """Look at the disks again; what is on the screen stays until it is confirmed."""
@@ -216,7 +220,8 @@ class ModelsScreen(Screen[None]):
             self._roots[found.key] = found
             self._unconfirmed.discard(found.key)
             if not same:
-                self._show_row(found)
+                for root in [r for r in self._roots.values() if r.name == found.name]:
+                    self._show_row(root)
         self._explain_current()
 
     def on_scan_ended(self, message: ScanEnded) -> None:

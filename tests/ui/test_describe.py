@@ -26,7 +26,7 @@ def told(path: Path) -> list[str]:
 
 def badges(path: Path) -> tuple[str, set[str]]:
     """The badges of a model's row, and their styles."""
-    cell = row(look(path), 40, remembered=False)[-1]
+    cell = row(look(path), 40, remembered=False, twin=False)[-1]
     return cell.plain.strip(), {str(span.style) for span in cell.spans}
 
 
@@ -38,9 +38,12 @@ def test_names_from_the_disk_hold_nothing_that_a_terminal_obeys(tmp_path: Path, 
         path / "loras" / f"{name}.safetensors"
     )
     root = look(path)
-    for content in (explain(root, None, remembered=False), *row(root, 40, remembered=False)):
+    for content in (
+        explain(root, None, remembered=False),
+        *row(root, 40, remembered=False, twin=False),
+    ):
         assert all(line.isprintable() for line in content.plain.split("\n"))
-    assert "\n" not in row(root, 40, remembered=False)[0].plain
+    assert "\n" not in row(root, 40, remembered=False, twin=False)[0].plain
 
 
 def test_sizes_and_schemes_stand_apart(tmp_path: Path) -> None:
@@ -53,7 +56,7 @@ def test_sizes_and_schemes_stand_apart(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_read_has_a_question_mark_for_a_task(tmp_path: Path) -> None:
     path = write_root(tmp_path / "Model", {"original": "bf16"})
     os.truncate(path / "original" / "distill_model.safetensors", 20)
-    assert row(look(path), 40, remembered=False)[1].plain == "?"
+    assert row(look(path), 40, remembered=False, twin=False)[1].plain == "?"
 
 
 def test_the_marks_of_badges_are_explained_where_they_occur(tmp_path: Path) -> None:

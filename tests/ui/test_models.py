@@ -311,3 +311,15 @@ async def test_tab_goes_to_the_pane_which_then_scrolls(make_app: MakeApp) -> Non
         await until(pilot, lambda: app.screen.query_one("#detail").scroll_y > 0, "scrolled")
         await pilot.press("tab")
         assert isinstance(app.focused, ModelTable)
+
+
+async def test_models_of_one_name_say_where_they_lie(
+    make_app: MakeApp, demo_model: Path, tmp_path: Path
+) -> None:
+    for disk in ("fast", "slow"):
+        shutil.copytree(demo_model, tmp_path / disk / "Wan")
+    app = make_app(places=[tmp_path / "fast", tmp_path / "slow"])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "2 models in")
+        await until_text(pilot, "fast/Wan")
+        await until_text(pilot, "slow/Wan")
