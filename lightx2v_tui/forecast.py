@@ -9,12 +9,12 @@ from pathlib import Path
 
 from engine.spec.estimate import Estimate, Machine, estimate
 from engine.spec.job import Job
+from lightx2v_tui.catalog import TITLES, Kind
 from lightx2v_tui.catalog.disk import disk_of, read_speed
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.host import HostMemory
 from lightx2v_tui.units import duration, size
 
-TITLES = {"dit": "DiT", "t5": "T5", "clip": "CLIP", "vae": "VAE"}
 VERDICTS = {"fits": "fits", "offload": "fits with offload", "too big": "does not fit"}
 
 
@@ -54,30 +54,21 @@ class Forecast:
         """True where the run is expected to come through."""
         return self.estimate.verdict != "too big"
 
-    @property
-    def ram_needed(self) -> int:
-        """RAM that must be available, as the verdict has it.
-
-        What this process holds already, and pages of files, which the system takes back, are not.
-        """
-        wanted = max(stage.ram - stage.mapped for stage in self.estimate.stages)
-        return max(0, wanted - self.machine.ram_process)
-
     def line(self) -> str:
         """The forecast in one line."""
         told = self.estimate
-        parts = [f"RAM {size(self.ram_needed)} of {size(self.machine.ram_available)}"]
+        parts = [f"RAM {size(told.ram_needed)} of {size(self.machine.ram_available)}"]
         if told.vram_needed:
             parts.insert(0, f"VRAM {size(told.vram_needed)} of {size(self.machine.vram_free)}")
         parts.append(f"reads {size(told.disk_read)}{self._time()}")
         return f"{', '.join(parts)}: {VERDICTS[told.verdict]}{self._offload()}"
 
     def _time(self) -> str:
-        return f" in about {duration(self.seconds)}" if self.seconds else ""
+        return f" in about {duration(self.seconds)}" if self.seconds >= 0.1 else ""
 
     def _offload(self) -> str:
         """Which networks do not stay where they compute."""
-        names = ", ".join(TITLES[name] for name in self.estimate.offloaded)
+        names = ", ".join(TITLES[Kind(name)] for name in self.estimate.offloaded)
         on_gpu = self.job.device != "cpu"
         return f" ({names} {'in RAM' if on_gpu else 'unloaded after use'})" if names else ""
 
@@ -91,8 +82,7 @@ class Forecast:
         told = asdict(self.estimate)  # stages with it
         told["placings"] = {name: place.value for name, place in told["placings"].items()}
         machine = asdict(self.machine)
-        told |= {"ram_needed": self.ram_needed, "load_seconds": round(self.seconds, 1)}
-        return {**told, "machine": machine}
+        return {**told, "machine": machine, "load_seconds": round(self.seconds, 1)}
 
 
 def foresee(job: Job, machine: Machine) -> Forecast:

@@ -145,11 +145,6 @@ def _bad_number(text: str, written: str) -> JsonError:
     return JsonError("it holds a number that JSON does not have")
 
 
-def line_of(text: str, *path: str) -> int:
-    """The line, from 1, of a key that stands in the objects named before it; 0 if nowhere."""
-    return layout(text).lines.get(path, 0)
-
-
 def layout(text: str) -> Layout:
     """Find the lines of all keys of a text; those inside lists are not told apart."""
     found = Layout()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.spec.precision import Precision
 from lightx2v_tui.gpus import Gpu, Trouble
 from lightx2v_tui.host import TorchBuild
-from lightx2v_tui.units import size
+from lightx2v_tui.units import size, version
 
 BF16, FP8, INT8 = Precision.BF16, Precision.FP8, Precision.INT8
 #: The networks that come in several precisions.
@@ -107,12 +107,12 @@ def _mismatch(gpu: Gpu, build: TorchBuild, driver_cuda: tuple[int, int] | None) 
         kind = "for ROCm (AMD)" if build.hip else "for the CPU only"
         return f"PyTorch {build.version} is built {kind}: it cannot use this GPU"
     if driver_cuda is not None and driver_cuda[0] < build.cuda[0]:
-        served, wanted = _version(driver_cuda), _version(build.cuda)
+        served, wanted = version(driver_cuda), version(build.cuda)
         return f"the driver serves CUDA up to {served}, PyTorch is built for CUDA {wanted}"
     if gpu.capability < OLDEST or (gpu.capability < TURING and build.cuda > CUDA_12_6):
-        return f"PyTorch's build for CUDA {_version(build.cuda)} leaves out {level}"
+        return f"PyTorch's build for CUDA {version(build.cuda)} leaves out {level}"
     if gpu.capability >= BLACKWELL and build.cuda <= CUDA_12_6:
-        return f"PyTorch's build for CUDA {_version(build.cuda)} is older than {level}"
+        return f"PyTorch's build for CUDA {version(build.cuda)} is older than {level}"
     return ""
 
 
@@ -133,7 +133,3 @@ def _install(build: TorchBuild, cuda: Sequence[int]) -> str:
     version = build.version.partition("+")[0]
     index = f"https://download.pytorch.org/whl/cu{cuda[0]}{cuda[1]}"
     return f"pip install --force-reinstall torch=={version} --index-url {index}"
-
-
-def _version(pair: Sequence[int]) -> str:
-    return f"{pair[0]}.{pair[1]}"

@@ -22,8 +22,7 @@ def reason_not_runnable(root: ModelRoot) -> str:
 
 def needed(root: ModelRoot) -> tuple[Kind, ...]:
     """The networks with a precision of their own that a model needs."""
-    wants_clip = root.architecture is not None and root.architecture.image_dim is not None
-    return (Kind.DIT, Kind.T5, Kind.CLIP) if wants_clip else (Kind.DIT, Kind.T5)
+    return (Kind.DIT, Kind.T5, Kind.CLIP) if root.reads_clip else (Kind.DIT, Kind.T5)
 
 
 def _missing_part(root: ModelRoot) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def size(nbytes: int) -> str:
     """Bytes in the unit that reads best."""
@@ -11,6 +13,11 @@ def size(nbytes: int) -> str:
             return f"{value:.{digits}f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def version(pair: Sequence[int]) -> str:
+    """A version of two numbers, as CUDA's are."""
+    return f"{pair[0]}.{pair[1]}"
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from engine.spec.memory import (
     fits,
     needs,
     on_cpu,
+    ram_needed,
     vram_needed,
 )
 from engine.spec.precision import FP8_FROM, Precision, QuantCompute
@@ -44,15 +45,17 @@ class Estimate:
     """What a run needs, in bytes, and whether the machine has it.
 
     `vram_peak` is what PyTorch allocates, as `torch.cuda.max_memory_allocated` has it;
-    `vram_needed` adds what the device must have free beside that. `next_vram_peak` is that of
-    another run with another prompt, with what stayed loaded. `placings` are the least offload
-    that fits; those of the job where none does.
+    `vram_needed` adds what the device must have free beside that. `ram_needed` is `ram_peak`
+    without what this process holds already and without pages of files, which the system takes
+    back. `next_vram_peak` is that of another run with another prompt, with what stayed loaded.
+    `placings` are the least offload that fits; those of the job where none does.
     """
 
     vram_peak: int
     vram_needed: int
     next_vram_peak: int
     ram_peak: int
+    ram_needed: int
     disk_read: int
     stages: tuple[StageMemory, ...]
     offloaded: tuple[str, ...]
@@ -77,6 +80,7 @@ def estimate(job: Job, machine: Machine) -> Estimate:
         vram_needed=0 if on_cpu(job) else vram_needed(walk.vram),
         next_vram_peak=walk.next_vram,
         ram_peak=walk.ram,
+        ram_needed=ram_needed(walk, machine),
         disk_read=disk_read(job, machine),
         stages=walk.stages,
         offloaded=offloaded,
@@ -248,7 +252,7 @@ def _lacking(job: Job, machine: Machine) -> str:
     there = ram if on_cpu(job) else f"{_gigabytes(machine.vram_free)} and {ram}"
     card = next((size for size in CARDS if size * 0.95e9 > vram_needed(walk.vram)), CARDS[-1])
     other = "a machine with more RAM" if on_cpu(job) else f"a GPU of {card} GB"
-    if not on_cpu(job) and walk.ram_wanted - machine.ram_process > machine.ram_available:
+    if not on_cpu(job) and ram_needed(walk, machine) > machine.ram_available:
         other = f"{other} in a machine with more RAM"
     return (
         f"Even with {words} it needs {_figures(least, walk)}; there is {there}. "

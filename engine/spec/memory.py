@@ -134,8 +134,13 @@ def needs(job: Job, machine: Machine) -> Walk:
 
 def fits(job: Job, walk: Walk, machine: Machine) -> bool:
     """Say whether one run fits; the next one may not."""
-    enough = walk.ram_wanted - machine.ram_process <= machine.ram_available
+    enough = ram_needed(walk, machine) <= machine.ram_available
     return enough and (on_cpu(job) or vram_needed(walk.vram) <= machine.vram_free)
+
+
+def ram_needed(walk: Walk, machine: Machine) -> int:
+    """What must be available in RAM beside what this process holds already."""
+    return max(0, walk.ram_wanted - machine.ram_process)
 
 
 def vram_needed(peak: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.spec.architecture import DitArchitecture
+from engine.spec.architecture import WAN22_CHANNELS, DitArchitecture
 from engine.spec.precision import Precision
 from lightx2v_tui.catalog.disk import disk_of
 from lightx2v_tui.catalog.model import DITS, TITLES, Component, Kind, ModelRoot, Variant
@@ -79,7 +79,9 @@ def mismatch(component: Component, dit: DitArchitecture) -> str:
         return ""
     name = component.files[0].name if component.files else TITLES[component.kind]
     if component.kind in (Kind.VAE, Kind.TINY_VAE):
-        right = "taew2_2 or Wan2.2_VAE" if dit.out_dim == 48 else "taew2_1 or Wan2.1_VAE"
+        right = (
+            "taew2_2 or Wan2.2_VAE" if dit.out_dim == WAN22_CHANNELS else "taew2_1 or Wan2.1_VAE"
+        )
         return (f"{name} reads {component.width} latent channels, this DiT makes {wanted}: "
                 f"it needs {right}")  # fmt: skip
     return f"{name} is {component.width} wide, this DiT reads {wanted}: it belongs to another model"

@@ -55,7 +55,7 @@ def _parts(root: ModelRoot, variant: Variant) -> list[Kind]:
     """The kinds a variant needs, and those it has besides."""
     wants = {Kind.DIT, Kind.T5, Kind.VAE}
     dit = variant.components.get(Kind.DIT)
-    if root.architecture is not None and root.architecture.image_dim is not None:
+    if root.reads_clip:
         wants.add(Kind.CLIP)
     if dit is not None and dit.expert:
         wants.add(Kind.DIT_LOW)

@@ -228,7 +228,7 @@ def _component(group: _Group, folder: Path) -> Component | None:
         architecture=architecture,
         problems=tuple(problems),
         style=style,
-        unread=_unread(kind, style, scheme, width) if headers and precision else "",
+        unread=_unread(kind, style, width) if headers and precision else "",
         width=width,
         expert=_expert(folder, headers) if kind is Kind.DIT else "",
         lora=lora,
@@ -238,7 +238,7 @@ def _component(group: _Group, folder: Path) -> Component | None:
     )  # fmt: skip
 
 
-def _unread(kind: Kind, style: str, scheme: str, width: int) -> str:
+def _unread(kind: Kind, style: str, width: int) -> str:
     if style == "gguf":
         return "it is a GGUF file, which this engine does not read"
     if style not in READ_STYLES.get(kind, (style,)):
@@ -247,7 +247,7 @@ def _unread(kind: Kind, style: str, scheme: str, width: int) -> str:
                 f"{TITLES[kind]}; it reads {WANTED[kind]}")  # fmt: skip
     if kind in (Kind.VAE, Kind.TINY_VAE) and width == WAN22_CHANNELS:
         return "it belongs to Wan 2.2 TI2V-5B, which does not run yet"
-    return "" if "with" not in scheme else f"stored as {scheme}, which this engine does not compute"
+    return ""
 
 
 def _doubled(files: Sequence[WeightFile]) -> list[str]:

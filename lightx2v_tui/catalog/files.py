@@ -93,15 +93,23 @@ def read_config(folder: Path) -> Mapping[str, object]:
     Raises:
         CheckpointError: the file is there but is not a JSON object.
     """
-    path = folder / "config.json"
+    return read_object(folder / "config.json")
+
+
+def read_object(path: Path) -> Mapping[str, object]:
+    """Read a small JSON file that holds an object; empty where there is no such file.
+
+    Raises:
+        CheckpointError: the file is there but is not a JSON object.
+    """
     try:
         value = json.loads(_read(path, MAX_CONFIG_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise _bad_config(path, str(error)) from error
+        raise _no_object(path, str(error)) from error
     if not isinstance(value, dict):
-        raise _bad_config(path, f"it holds a {type(value).__name__}, not an object")
+        raise _no_object(path, f"it holds a {type(value).__name__}, not an object")
     return value
 
 
@@ -113,11 +121,11 @@ def _read(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def _bad_config(path: Path, why: str) -> CheckpointError:
+def _no_object(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"{path.parent.name}/config.json is not JSON",
+        f"{path.parent.name}/{path.name} is not JSON",
         f"{path}: {why}",
-        "Download config.json again, or delete it: sizes are read from the weights.",
+        f"Download {path.name} again, or delete it: sizes are read from the weights.",
     )
 
 

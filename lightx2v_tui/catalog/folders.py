@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.spec.errors import CheckpointError
 from lightx2v_tui.catalog.components import find_components
 from lightx2v_tui.catalog.files import (
-    MAX_CONFIG_BYTES,
     MODEL_INDEX,
     UNFINISHED,
     Listing,
     list_folder,
+    read_object,
 )
 from lightx2v_tui.catalog.model import Component, Kind
 from lightx2v_tui.catalog.repositories import hub_repository, repository_of
@@ -75,10 +75,8 @@ class Folder:
         """Read model_index.json; empty where there is none that can be read."""
         if MODEL_INDEX not in self.listing.files:
             return {}
-        with suppress(OSError, ValueError, RecursionError):
-            with (self.path / MODEL_INDEX).open("rb") as file:
-                value = json.loads(file.read(MAX_CONFIG_BYTES))
-            return value if isinstance(value, dict) else {}
+        with suppress(CheckpointError):
+            return read_object(self.path / MODEL_INDEX)
         return {}
 
     @property
@@ -95,12 +93,9 @@ class Folder:
         return name
 
 
-def unfinished(folder: Folder, inner: Iterable[Path]) -> list[str]:
+def unfinished(folder: Folder, inner: Iterable[Folder] = ()) -> list[str]:
     """Downloads into this folder and its `inner` ones that did not end, as a problem in words."""
-    found = list(folder.listing.unfinished)
-    for path in {*inner} - {folder.path}:
-        with suppress(OSError):
-            found += list_folder(path).unfinished
+    found = [name for each in (folder, *inner) for name in each.listing.unfinished]
     repository = hub_repository(folder.path)
     places = [folder.path / DOWNLOADS] if repository is None else [repository / "blobs"]
     found += [name for place in places for name in _parts_below(place)]

@@ -71,7 +71,7 @@ def guide(folder: Folder) -> Found | None:
     roots: list[ModelRoot] = []
     for layout in (DISTILLED, PLAIN):
         problems: list[str] = []
-        variants = []
+        variants, inside = [], []
         for name in [name for name in layout if name in folder.listing.folders]:
             try:
                 inner = Folder(list_folder(folder.path / name))
@@ -81,12 +81,13 @@ def guide(folder: Folder) -> Found | None:
             variant = _guide_variant(inner, layout[name], shared, problems)
             if variant is not None:
                 variants.append(variant)
+                inside.append(inner)
                 used |= {name}
         variants = _without_lone_experts(variants, problems)
         if variants:
             distilled = layout is DISTILLED or distilled_by_name(folder.name)
             suffix = " (40/50 steps)" if roots else ""
-            problems += _strays(folder) + unfinished(folder, [v.folder for v in variants])
+            problems += _strays(folder) + unfinished(folder, inside)
             roots.append(make_root(folder.path, folder.name + suffix, variants, "guide",
                                    distilled=distilled, loras=loras, problems=problems,
                                    others=shared.components))  # fmt: skip
@@ -206,7 +207,7 @@ def diffusers(folder: Folder) -> Found | None:
     variant = make_variant(folder.path, Parts.of(folder, (*dits, *low, *rest)), Parts(), wanted)
     root = make_root(folder.path, folder.name, [variant], "diffusers",
                      distilled=distilled_by_name(folder.name),
-                     problems=unfinished(folder, [each.path for each in inside]))  # fmt: skip
+                     problems=unfinished(folder, inside))  # fmt: skip
     return Found((root,), used=frozenset({*DIFFUSERS} & folder.listing.folders))
 
 

@@ -174,6 +174,11 @@ class ModelRoot:
         return arch.size if arch is not None and arch.num_layers else ""
 
     @property
+    def reads_clip(self) -> bool:
+        """True where its DiT has image layers, which a CLIP feeds."""
+        return self.architecture is not None and self.architecture.image_dim is not None
+
+    @property
     def dit_places(self) -> frozenset[Path]:
         """The files of its DiTs, and the folders of those that lie in many files."""
         dits = [c for c in self.components() if c.kind in DITS]

@@ -7,17 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.spec.precision import Precision
-from lightx2v_tui.catalog.assembly import mismatch
+from lightx2v_tui.catalog.assembly import PARTS, mismatch
 from lightx2v_tui.catalog.layouts import Found
 from lightx2v_tui.catalog.model import Component, Kind, ModelRoot
-
-OFFERED = (Kind.T5, Kind.CLIP, Kind.VAE, Kind.TINY_VAE)
 
 
 def with_offers(roots: Sequence[ModelRoot], loose: Sequence[Found]) -> Iterator[ModelRoot]:
     """Yield the roots that lack something which lies elsewhere, each with its offers."""
     pool = [c for found in loose for c in found.parts if c.usable]
-    pool += [c for root in roots for c in _own(root) if c.usable and c.kind in OFFERED]
+    pool += [c for root in roots for c in _own(root) if c.usable and c.kind in PARTS]
     tokenizers = [path for found in loose for path in found.tokenizers]
     tokenizers += [v.tokenizer for root in roots for v in root.variants if v.tokenizer]
     loras = [c for found in loose for c in found.parts if c.kind is Kind.LORA]
@@ -58,8 +56,7 @@ def _own(root: ModelRoot) -> Iterator[Component]:
 
 def _needed(root: ModelRoot) -> set[Kind]:
     """A CLIP only where the model has image layers; a tiny VAE is never missed."""
-    image = root.architecture is not None and root.architecture.image_dim is not None
-    return {Kind.T5, Kind.VAE, *((Kind.CLIP,) if image else ())}
+    return {Kind.T5, Kind.VAE, *((Kind.CLIP,) if root.reads_clip else ())}
 
 
 def _fits(component: Component, root: ModelRoot) -> bool:

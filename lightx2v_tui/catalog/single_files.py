@@ -36,7 +36,7 @@ def single_files(
         name = folder.name if own else _identity(members[0], folder.path) or folder.name
         if any(root.name == name for root in roots):  # another network under the same name
             name += f" ({_task(members[0])})"
-        problems = unfinished(folder, [v.folder for v in variants])
+        problems = unfinished(folder)
         if len(beside) > 1:
             problems.append(f"{len(beside)} DiTs in this folder: LightX2V mixes them unless a "
                             "preset names the file, as presets written here do")  # fmt: skip

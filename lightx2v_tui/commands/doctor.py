@@ -22,7 +22,7 @@ from lightx2v_tui.gpus import Gpu, GpuReading, read_gpus
 from lightx2v_tui.host import HostMemory, TorchBuild
 from lightx2v_tui.output import printable
 from lightx2v_tui.recommend import COMPONENTS, Recommendation, recommend, torch_trouble
-from lightx2v_tui.units import size
+from lightx2v_tui.units import size, version
 
 ATTENTION_PACKAGES = ("flash_attn", "sageattention")
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "av", "textual", "ftfy")
@@ -98,7 +98,7 @@ def _gpus(reading: GpuReading, build: TorchBuild | None) -> Iterator[Check]:
         yield Check("GPU", False, reading.problem, reading.advice)
         yield from _recommended(None)
     elif reading.driver:
-        cuda = f", for CUDA up to {_version(reading.cuda)}" if reading.cuda else ""
+        cuda = f", for CUDA up to {version(reading.cuda)}" if reading.cuda else ""
         yield Check("NVIDIA driver", True, f"{reading.driver}{cuda}")
     told = set()
     for gpu in reading.gpus:
@@ -148,9 +148,9 @@ def _packages(build: TorchBuild | None) -> list[Check]:
     checks = [Check("python", True, f"{platform.python_version()} on {platform.system()}")]
     for name in PACKAGES:
         try:
-            version = importlib.metadata.version(name)
+            installed = importlib.metadata.version(name)
             kind = f", {_kind(build)}" if name == "torch" and build else ""
-            checks.append(Check(name, True, f"{version}{kind}"))
+            checks.append(Check(name, True, f"{installed}{kind}"))
         except importlib.metadata.PackageNotFoundError:
             checks.append(Check(name, False, "not installed", "Install lightx2v-tui again."))
     return checks
@@ -158,12 +158,8 @@ def _packages(build: TorchBuild | None) -> list[Check]:
 
 def _kind(build: TorchBuild) -> str:
     if build.cuda:
-        return f"built for CUDA {_version(build.cuda)}"
+        return f"built for CUDA {version(build.cuda)}"
     return "built for ROCm" if build.hip else "built for the CPU only"
-
-
-def _version(pair: tuple[int, int]) -> str:
-    return f"{pair[0]}.{pair[1]}"
 
 
 def _attention() -> Check:

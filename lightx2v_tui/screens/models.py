@@ -60,7 +60,7 @@ class ModelsScreen(Screen[None]):
     BINDINGS = [
         Binding("r", "rescan", "Rescan", id="models.rescan", tooltip="Look at the disks again"),
         Binding("tab", "app.focus_next", "Details", id="models.details",
-                tooltip="Go to the pane that explains a model, and scroll it"),
+                tooltip="Go to the pane, to scroll it"),
     ]  # fmt: skip
 
     def __init__(self, places: Sequence[Path]) -> None:

@@ -131,7 +131,7 @@ def test_blanking_keeps_the_shape_of_any_text(text: str) -> None:
     blanked = jsonc.blank(text)
     assert len(blanked) == len(text)
     assert blanked.count("\n") == text.count("\n")
-    assert jsonc.line_of(text, "fps") <= text.count("\n") + 1
+    assert jsonc.layout(text).lines.get(("fps",), 0) <= text.count("\n") + 1
 
 
 @QUICK

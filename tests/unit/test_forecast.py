@@ -117,13 +117,13 @@ def test_the_line_shows_what_the_verdict_compares(tmp_path: Path) -> None:
     """Pages of files, and what the process holds already, need not be available."""
     job = replace(published.published_job(tmp_path, published.T2V_14B, Precision.FP8), device="cpu")
     roomy = foresee(job, machine_of(None, replace(HOST, available=1000 * GB, process=GB)))
-    needed = roomy.ram_needed
+    needed = roomy.estimate.ram_needed
     assert needed < roomy.estimate.ram_peak
     assert roomy.as_json()["ram_needed"] == needed
     for available, fits in ((needed, True), (needed - 1, False)):
         told = foresee(job, machine_of(None, replace(HOST, available=available, process=GB)))
         assert told.fits is fits
-        assert told.ram_needed == needed
+        assert told.estimate.ram_needed == needed
     assert f"RAM {size(needed)} of 1" in roomy.line()
 
 

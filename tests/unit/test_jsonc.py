@@ -110,20 +110,29 @@ def test_the_line_of_a_key_skips_comments_and_values(path: tuple[str, ...], line
         '{\n"a": "b", // "b": 1\n/* "b": 2 */\n"b"\t: {\n"c": "text"},\n"q\\"": 1,\n"é": 1,\n'
         '"f\\u0070s"\n: 3}'
     )
-    assert jsonc.line_of(text, *path) == line
+    assert jsonc.layout(text).lines.get(path, 0) == line
 
 
 def test_a_key_of_another_object_is_not_the_one_that_is_meant() -> None:
     text = '{"a": {\n"fps": 1},\n"list": [{"fps": 2}],\n"fps": 3}'
-    assert jsonc.line_of(text, "fps") == 4
-    assert jsonc.line_of(text, "a", "fps") == 2
+    assert jsonc.layout(text).lines.get(("fps",), 0) == 4
+    assert (
+        jsonc.layout(text).lines.get(
+            (
+                "a",
+                "fps",
+            ),
+            0,
+        )
+        == 2
+    )
 
 
 def test_keys_that_stand_twice_in_one_object_are_found() -> None:
     text = '{"a": 1,\n"b": {"a": 2},\n"a": 3, "c": [{"x": 1}, {"x": 2}],\n"\\u0061": 4}'
     found = [(twice.key, twice.line, twice.first) for twice in jsonc.layout(text).duplicates]
     assert found == [("a", 3, 1), ("a", 4, 1)]
-    assert jsonc.line_of(text, "a") == 4
+    assert jsonc.layout(text).lines.get(("a",), 0) == 4
 
 
 @pytest.mark.parametrize(

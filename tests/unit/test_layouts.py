@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lightx2v_tui.catalog import inspect_root
 from tests.unit import trees
 from tests.unit.helpers import (
     DISTILLED,
@@ -441,3 +443,10 @@ def test_two_networks_under_one_name_have_names_of_their_own(tmp_path: Path) -> 
     for tag, image in (("bf16", False), ("fp16", True)):
         write_safetensors(tmp_path / "x" / f"wan2.1_14b_{tag}.safetensors", dit(image=image))
     assert sorted(root["task"] for root in told(tmp_path).values()) == ["i2v", "t2v"]
+
+
+def test_a_pipe_in_place_of_model_index_json_is_not_waited_for(tmp_path: Path) -> None:
+    folder = trees.diffusers(tmp_path / "Wan-Diffusers")
+    (folder / "model_index.json").unlink()
+    os.mkfifo(folder / "model_index.json")
+    assert inspect_root(folder) is not None
