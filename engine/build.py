@@ -8,7 +8,7 @@ and moved once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as StopEvent
@@ -16,7 +16,7 @@ from threading import Event as StopEvent
 import torch
 from torch import Tensor, nn
 
-from engine.checkpoint import dtype_of, read_headers, stream
+from engine.checkpoint import Piece, dtype_of, read_headers, stream
 from engine.ops.linear import CODES, choose_linear
 from engine.spec.errors import Cancelled, CheckpointError
 from engine.spec.events import BytesRead
@@ -25,7 +25,7 @@ from engine.spec.job import Weights
 from engine.spec.precision import CODE_DTYPES, Precision, QuantCompute
 
 SCALE = "weight_scale"
-TELL_SECONDS = 0.05  # between two events while reading: a model has thousands of tensors
+TELL_SECONDS = 0.05  # between two events while reading
 RUN_AHEAD = 16  # layers the host may be ahead of the device: less than half a DiT block
 
 
@@ -80,16 +80,46 @@ def load(
     }
     _check_precision(recipe, weights, stored)
     _check_complete(model, recipe, stored, origin)
-    total = sum(info.nbytes for info in stored.values())
-    done, told = 0, 0.0
+    told = _Told(recipe.component, sum(info.nbytes for info in stored.values()))
     for piece in stream(headers, names, stop):
-        done += piece.nbytes
         if piece.tensor is not None:
             _assign(model, names[piece.name], piece.tensor, recipe, placement)
+        yield from told.after(piece)
+
+
+def read_tensors(
+    component: str, headers: Sequence[Header], wanted: Container[str], stop: StopEvent
+) -> Generator[BytesRead, None, dict[str, Tensor]]:
+    """Read the `wanted` tensors of some files as they are stored; tells the bytes read so far.
+
+    Raises:
+        CheckpointError: a file vanished or shrank.
+        Cancelled: `stop` was set.
+    """
+    infos = (info for header in headers for info in header.tensors.values())
+    told = _Told(component, sum(info.nbytes for info in infos if info.name in wanted))
+    tensors: dict[str, Tensor] = {}
+    for piece in stream(headers, wanted, stop):
+        if piece.tensor is not None:
+            tensors[piece.name] = piece.tensor
+        yield from told.after(piece)
+    return tensors
+
+
+class _Told:
+    """Counts what is read, and tells of it now and then: a model has thousands of tensors."""
+
+    def __init__(self, component: str, total: int) -> None:
+        self._component, self._total = component, total
+        self._done, self._last = 0, 0.0
+
+    def after(self, piece: Piece) -> Iterator[BytesRead]:
+        """Count a piece; tell it where it is the last one, or the last telling is long ago."""
+        self._done += piece.nbytes
         now = time.monotonic()
-        if done == total or now - told >= TELL_SECONDS:
-            told = now
-            yield BytesRead(recipe.component, piece.file.name, done, total)
+        if self._done == self._total or now - self._last >= TELL_SECONDS:
+            self._last = now
+            yield BytesRead(self._component, piece.file.name, self._done, self._total)
 
 
 def make_cancellable(model: nn.Module, is_stopped: Callable[[], bool]) -> None:

@@ -119,7 +119,18 @@ def _stream_pth(header: Header, wanted: Container[str], stop: StopEvent) -> Iter
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise unsafe_pickle(header.path, str(error).splitlines()[0]) from error
     for name in [name for name in state if name in wanted]:
+        yield from _copied(header.path, name, state.pop(name), stop)
+
+
+def _copied(path: Path, name: str, mapped: Tensor, stop: StopEvent) -> Iterator[Piece]:
+    """Copy a tensor out of a mapped file, which reads it."""
+    source = mapped.contiguous().view(-1)
+    tensor = torch.empty_like(source)
+    step = CHUNK_BYTES // source.element_size()
+    for start in range(0, max(1, source.numel()), step):
         if stop.is_set():
             raise Cancelled
-        tensor = state.pop(name).clone()
-        yield Piece(header.path, name, tensor.nbytes, tensor)
+        chunk = source[start : start + step]
+        tensor[start : start + step] = chunk
+        whole = start + step >= source.numel()
+        yield Piece(path, name, chunk.nbytes, tensor.view(mapped.shape) if whole else None)

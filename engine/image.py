@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from engine.spec.architecture import TEMPORAL_STRIDE
 from engine.spec.errors import EngineError
+from engine.spec.image_file import FLIPPED, SIDEWAYS, first_still, orientation
 
 MAX_PIXELS = 200_000_000
 
 
 def read_image(path: Path) -> Tensor:
-    """Read an image file: float32 [3, H, W], -1..1.
+    """Read an image file, held upright: float32 [3, H, W], -1..1.
 
     Raises:
         EngineError: the file is missing, not an image, or too large.
@@ -23,7 +25,8 @@ def read_image(path: Path) -> Tensor:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        still = first_still(path)
+        with av.open(str(path) if still is None else BytesIO(still)) as container:
             frame = next(container.decode(video=0))
             if frame.width * frame.height > MAX_PIXELS:
                 raise EngineError(
@@ -31,14 +34,22 @@ def read_image(path: Path) -> Tensor:
                     f"{path}: {frame.width}x{frame.height} pixels",
                     "Scale it down first.",
                 )
-            pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))  # [H, W, 3]
     except (OSError, av.FFmpegError, StopIteration, IndexError) as error:
         raise EngineError(
             f"{path.name} cannot be read as an image",
             f"{path}: {error}",
             "Name a PNG, JPEG or WebP file as the image.",
         ) from error
-    return pixels.permute(2, 0, 1).float().div(127.5).sub(1)
+    return upright(pixels, orientation(path)).permute(2, 0, 1).float().div(127.5).sub(1)
+
+
+def upright(pixels: Tensor, held: int) -> Tensor:
+    """Turn and mirror [H, W, ...] as its Exif orientation says."""
+    if held in SIDEWAYS:
+        pixels = pixels.transpose(0, 1)
+    flipped = [axis for axis, which in enumerate(FLIPPED) if held in which]
+    return pixels.flip(flipped) if flipped else pixels
 
 
 def fit(image: Tensor, height: int, width: int) -> Tensor:

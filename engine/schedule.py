@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +24,21 @@ class Sampler(Protocol):
     def timestep(self, index: int) -> float:
         """The timestep the DiT is given at step `index`, 0..1000."""
 
+    def clean(self, index: int, latents: Tensor, flow: Tensor) -> Tensor:
+        """The clean latents [C, T, H, W] that the flow points to from those at step `index`."""
+
     def step(self, index: int, latents: Tensor, flow: Tensor, generator: torch.Generator) -> Tensor:
         """Move float32 latents [C, T, H, W] past step `index` by the predicted flow."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the sampler remembers of the steps so far: latents [C, T, H, W] by name."""
+
+    def restore(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Remember again what `state` gave after `step` steps.
+
+        Raises:
+            ValueError: it is not what the sampler remembers then.
+        """
 
 
 def make_sampler(schedule: Schedule) -> Sampler:
@@ -55,8 +69,25 @@ def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
+class Forgetful:
+    """A sampler that remembers nothing from step to step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the sampler remembers: nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor], _step: int) -> None:
+        """Remember nothing again.
+
+        Raises:
+            ValueError: there is something to remember.
+        """
+        if state:
+            raise ValueError(f"this sampler remembers nothing, not {', '.join(state)}")
+
+
 @dataclass(frozen=True)
-class StepDistillSampler:
+class StepDistillSampler(Forgetful):
     """LightX2V's 4-step sampler: predict the clean latents, then add fresh noise."""
 
     sigmas: tuple[float, ...]
@@ -74,9 +105,13 @@ class StepDistillSampler:
         """The timestep the DiT is given at step `index`, 0..1000."""
         return self.sigmas[index] * TRAIN_STEPS
 
+    def clean(self, index: int, latents: Tensor, flow: Tensor) -> Tensor:
+        """The clean latents [C, T, H, W] that the flow points to from those at step `index`."""
+        return latents - self.sigmas[index] * flow
+
     def step(self, index: int, latents: Tensor, flow: Tensor, generator: torch.Generator) -> Tensor:
         """Move float32 latents [C, T, H, W] past step `index` by the predicted flow."""
-        clean = latents - self.sigmas[index] * flow
+        clean = self.clean(index, latents, flow)
         if index + 1 == len(self):
             return clean
         sigma = self.sigmas[index + 1]
@@ -85,7 +120,7 @@ class StepDistillSampler:
 
 
 @dataclass(frozen=True)
-class EulerSampler:
+class EulerSampler(Forgetful):
     """First-order steps along the flow."""
 
     sigmas: tuple[float, ...]
@@ -96,6 +131,10 @@ class EulerSampler:
     def timestep(self, index: int) -> float:
         """The timestep the DiT is given at step `index`, 0..1000."""
         return self.sigmas[index] * TRAIN_STEPS
+
+    def clean(self, index: int, latents: Tensor, flow: Tensor) -> Tensor:
+        """The clean latents [C, T, H, W] that the flow points to from those at step `index`."""
+        return latents - self.sigmas[index] * flow
 
     def step(self, index: int, latents: Tensor, flow: Tensor, _: torch.Generator) -> Tensor:
         """Move float32 latents [C, T, H, W] past step `index` by the predicted flow."""

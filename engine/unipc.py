@@ -10,12 +10,15 @@ last step are of order 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from engine.schedule import TRAIN_STEPS
+
+ORDER = 2  # how many clean latents are remembered
 
 
 def _log_snr(sigma: float) -> float:
@@ -40,14 +43,34 @@ class FlowUniPC:
         """The timestep the DiT is given at step `index`: a whole number, as in training."""
         return float(int(self.sigmas[index] * TRAIN_STEPS))
 
+    def clean(self, index: int, latents: Tensor, flow: Tensor) -> Tensor:
+        """The clean latents [C, T, H, W] that the flow points to from those at step `index`."""
+        return latents - self.sigmas[index] * flow
+
     def step(self, index: int, latents: Tensor, flow: Tensor, _: torch.Generator) -> Tensor:
         """Move float32 latents [C, T, H, W] past step `index` by the predicted flow."""
-        clean = latents - self.sigmas[index] * flow
+        clean = self.clean(index, latents, flow)
         if self._before is not None:
             latents = self._corrected(index, self._before, clean)
         self._clean = [*self._clean[-1:], clean]
         self._before = latents
         return self._predicted(index, latents)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the sampler remembers of the steps so far: latents [C, T, H, W] by name."""
+        kept = {f"clean{index}": clean for index, clean in enumerate(self._clean)}
+        return kept if self._before is None else {**kept, "before": self._before}
+
+    def restore(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Remember again what `state` gave after `step` steps.
+
+        Raises:
+            ValueError: it is not what the sampler remembers then.
+        """
+        names = [f"clean{index}" for index in range(min(step, ORDER))]
+        if set(state) != {*names, *(("before",) if step else ())}:
+            raise ValueError(f"after {step} steps the sampler does not remember {list(state)}")
+        self._clean, self._before = [state[name] for name in names], state.get("before")
 
     def _predicted(self, index: int, latents: Tensor) -> Tensor:
         """Predict the latents at the end of step `index`."""

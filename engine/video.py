@@ -8,20 +8,33 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+import torch
 from torch import Tensor
 
-from engine.spec.errors import EngineError
+from engine.durable import put_in_place
+from engine.spec.errors import DiskFull, EngineError
 from engine.spec.job import partial_of
+from engine.spec.space import is_full
 
 CRF = "16"  # visually lossless for generated video, at a third of the size of CRF 8
 SETTINGS_KEY = "comment"
+ANOTHER_OUTPUT = "Choose another output, or free some space."
 
 
 class VideoWriter:
     """An H.264 mp4 in the making; leaving the block on an error removes what was written."""
 
-    def __init__(self, path: Path, width: int, height: int, fps: int, settings: str) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        fps: int,
+        settings: str,
+        fix: str = ANOTHER_OUTPUT,
+    ) -> None:
+        """`fix` is what to do where it cannot be written."""
+        self.path, self.fix = path, fix
         self.partial = partial_of(path)
         self.size = (width, height, fps)
         self.settings = settings
@@ -30,11 +43,16 @@ class VideoWriter:
         width, height, fps = self.size
         with self._explained():
             self.container = av.open(str(self.partial), "w", options={"movflags": "faststart"})
-            self.container.metadata[SETTINGS_KEY] = self.settings
-            self.stream = self.container.add_stream("libx264", rate=fps)
-            self.stream.width, self.stream.height = width, height
-            self.stream.pix_fmt = "yuv420p"
-            self.stream.options = {"crf": CRF, "preset": "medium"}
+        try:
+            with self._explained():
+                self.container.metadata[SETTINGS_KEY] = self.settings
+                self.stream = self.container.add_stream("libx264", rate=fps)
+                self.stream.width, self.stream.height = width, height
+                self.stream.pix_fmt = "yuv420p"
+                self.stream.options = {"crf": CRF, "preset": "medium", **_same_every_time()}
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def write(self, frames: Tensor) -> Iterator[None]:
@@ -57,23 +75,39 @@ class VideoWriter:
                 with self._explained():
                     self.container.mux(self.stream.encode(None))
                     self.container.close()
-                    self.partial.replace(self.path)
+                    put_in_place(self.partial, self.path)
         finally:
-            with contextlib.suppress(OSError, av.FFmpegError):
-                self.container.close()
-            with contextlib.suppress(OSError):
-                self.partial.unlink(missing_ok=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        """Let go of what is not in its place yet."""
+        with contextlib.suppress(OSError, av.FFmpegError):
+            self.container.close()
+        self.__dict__.pop("stream", None)
+        del self.container  # a file without a header is closed only by this
+        with contextlib.suppress(OSError):
+            self.partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except (OSError, av.FFmpegError) as error:
-            raise EngineError(
+            kind = DiskFull if is_full(error) else EngineError
+            raise kind(
                 "The video could not be written",
                 f"{self.path}: {getattr(error, 'strerror', None) or error}",
-                "Choose another output, or free some space.",
+                self.fix,
             ) from error
+
+
+def _same_every_time() -> dict[str, str]:
+    """Options with which libx264 makes the same bytes of the same frames.
+
+    Its AVX-512 code for macroblock trees was seen to decide by memory that was never written.
+    """
+    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return {"x264-params": "asm=avx2"} if avx512 else {}
 
 
 def check_writable(path: Path) -> None:

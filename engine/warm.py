@@ -73,7 +73,8 @@ class Engine:
     def settle(self, placings: Placings) -> None:
         """Put every network where it stays, however the run ended."""
         places = {"t5": placings.t5, "clip": placings.clip, "dit": placings.dit,
-                  "vae": placings.vae, "vae_encoder": placings.vae}  # fmt: skip
+                  "vae": placings.vae, "vae_encoder": placings.vae,
+                  "preview_vae": placings.vae}  # fmt: skip
         for slot, placing in places.items():
             self.done(slot, placing)
 
@@ -94,6 +95,10 @@ class Engine:
             vram += nbytes if loaded.device.type == "cuda" else 0
             ram += nbytes if loaded.device.type == "cpu" else 0
         return vram, ram
+
+    def held_on(self, kind: str) -> tuple[str, ...]:
+        """The slots of the networks that are on the CPU or on CUDA."""
+        return tuple(slot for slot, held in self._loaded.items() if held.device.type == kind)
 
     def drop(self, slot: str) -> None:
         """Let the network of a slot go."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.spec.precision import Precision
@@ -135,6 +135,64 @@ def preset_for(root: ModelRoot, choice: Choice) -> Preset:
         attention="torch_sdpa",
         extra={"cross_attn_1_type": "torch_sdpa", "cross_attn_2_type": "torch_sdpa"},
     )
+
+
+def completed(preset: Preset, root: ModelRoot, best: Choice) -> Preset:
+    """Fill what a preset leaves open from the model it is for."""
+    choice = choice_of(preset, best)
+    found = preset_for(root, choice)
+    if preset.model_cls is not None and "distill" not in preset.model_cls:
+        found = replace(found, timesteps=None)
+    said = {
+        name: value
+        for name in Preset.__dataclass_fields__
+        if (value := getattr(preset, name)) not in (None, {}, ())
+    }
+    for kind in ("dit", "t5", "clip"):  # a file that is named decides its own precision
+        said.setdefault(f"{kind}_precision", None if kind in said else getattr(choice, kind))
+    return replace(found, **said)
+
+
+def choice_of(preset: Preset, best: Choice) -> Choice:
+    """What a preset chose, and the best for what it leaves open."""
+    return Choice(
+        dit=preset.dit_precision or best.dit,
+        t5=preset.t5_precision or best.t5,
+        tiny_vae=best.tiny_vae if preset.use_tiny_vae is None else preset.use_tiny_vae,
+        clip=preset.clip_precision or best.clip,
+    )
+
+
+def opened(preset: Preset, root: ModelRoot) -> tuple[Preset, Choice]:
+    """A preset as a form shows it, with nothing left open, and what it chose.
+
+    A file that is named without its precision has that of the component it belongs to.
+    """
+    known = {
+        f"{kind.value}_precision": component.precision
+        for kind in (Kind.DIT, Kind.T5, Kind.CLIP)
+        for component in root.components()
+        if component.kind is kind and _location(component) == getattr(preset, kind.value)
+    }
+    unsaid = {name: value for name, value in known.items() if getattr(preset, name) is None}
+    best = recommended(root, None)
+    full = completed(replace(preset, **unsaid), root, best)  # type: ignore[arg-type] # precisions
+    return full, choice_of(full, best)
+
+
+def with_choice(preset: Preset, root: ModelRoot, choice: Choice) -> Preset:
+    """The preset with what was chosen; files that it names for the same stay as they are."""
+    found = preset_for(root, choice)
+    values: dict[str, object] = {"use_tiny_vae": choice.tiny_vae}
+    for kind in ("dit", "t5", "clip"):
+        name = f"{kind}_precision"
+        if getattr(preset, name) is not getattr(choice, kind) or getattr(preset, kind) is None:
+            values |= {kind: getattr(found, kind), name: getattr(choice, kind)}
+    if "dit" in values:
+        values["architecture"] = found.architecture
+    for name in ("model_path", "tokenizer", "vae", "tiny_vae"):
+        values[name] = getattr(preset, name) or getattr(found, name)
+    return replace(preset, **values)  # type: ignore[arg-type] # each is of its field's kind
 
 
 def _location(component: Component | None) -> Path | None:

@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_scan(commands)
     _add_doctor(commands)
     _add_run(commands)
+    _add_runs(commands)
     _add_preset(commands)
+    _add_download(commands)
     return parser
 
 
@@ -97,8 +99,11 @@ def _add_doctor(commands: Commands) -> None:
 
 
 def _add_run(commands: Commands) -> None:
-    run = _add(commands, "run", "run", "make one video from a preset")
-    run.add_argument("preset", metavar="PRESET", help="a preset file, or the name of a saved one")
+    run = _add(commands, "run", "run", "make one video from a preset, or go on with a run")
+    run.set_defaults(wrong=run.error)
+    run.add_argument("preset", metavar="PRESET", nargs="?",
+                     help="a preset file, or the name of a saved one")  # fmt: skip
+    run.add_argument("--resume", metavar="RUN", help="go on with a run: its id, or its folder")
     run.add_argument("--model", type=Path, metavar="DIR", help="the model's root folder")
     run.add_argument("--prompt", metavar="T")
     run.add_argument("--negative-prompt", metavar="T")
@@ -107,19 +112,27 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--output", type=Path, metavar="F", help="where the mp4 goes")
     run.add_argument("--device", metavar="cpu|cuda[:N]")
     run.add_argument("--compute-dtype", type=_one_of(ComputeDtype), metavar=_names(ComputeDtype))
-    run.add_argument("--quant-compute", type=_one_of(QuantCompute), default=QuantCompute.AUTO,
+    run.add_argument("--quant-compute", type=_one_of(QuantCompute),
                      metavar=_names(QuantCompute))  # fmt: skip
     run.add_argument("--progress", choices=("auto", "bar", "json", "none"), default="auto")
     run.add_argument("--save-tensors", type=Path, metavar="F", help="keep noise, latents, frames")
     run.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    run.add_argument("--wait", action="store_true", help="wait until nobody else uses the device")
+    run.add_argument("--force", action="store_true", help="try it with too little RAM")
     _add_set(run)
+
+
+def _add_runs(commands: Commands) -> None:
+    runs = _add(commands, "runs", "runs", "list the runs so far, and how they ended")
+    runs.add_argument("--json", action="store_true")
 
 
 def _add_preset(commands: Commands) -> None:
     preset = commands.add_parser("preset", help="write, check and list presets")
     actions = preset.add_subparsers(title="actions", metavar="ACTION", required=True)
-    make = _add(actions, "make", "preset_make", "write a preset for a model root")
-    make.add_argument("model", type=Path, metavar="MODEL")
+    make = _add(actions, "make", "preset_make", "write a preset for a model root, or a video's own")
+    make.add_argument("model", type=Path, metavar="MODEL",
+                      help="a model's folder, its DiT's file, or an mp4 of this app")  # fmt: skip
     for network in ("--dit", "--t5", "--clip"):
         make.add_argument(network, type=_one_of(Precision), metavar=_names(Precision))
     make.add_argument("--vae", choices=("full", "tiny"))
@@ -131,6 +144,17 @@ def _add_preset(commands: Commands) -> None:
     check.add_argument("--json", action="store_true")
     saved = _add(actions, "list", "preset_list", "list saved presets")
     saved.add_argument("--json", action="store_true")
+
+
+def _add_download(commands: Commands) -> None:
+    text = "fetch some variants of a model from the Hugging Face hub; goes on where it was stopped"
+    download = _add(commands, "download", "download", text)
+    download.add_argument("repository", metavar="REPO", help="such as lightx2v/Encoders")
+    download.add_argument("--variant", action="append", default=[], metavar="NAME",
+                          help="a folder, file, pattern, precision or `all`")  # fmt: skip
+    download.add_argument("--dest", type=Path, metavar="DIR",
+                          help="the folder for models, which its own is made in")  # fmt: skip
+    download.add_argument("--dry-run", action="store_true", help="say what would be fetched")
 
 
 def _one_of(kind: type[E]) -> Callable[[str], E]:

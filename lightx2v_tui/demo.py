@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.spec.errors import EngineError
+from lightx2v_tui.output import printable
 from lightx2v_tui.paths import cache_dir, expanded
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def ensure_model(dest: Path | None) -> Path:
     root = expanded(dest or cache_dir()).absolute() / NAME
     if root.is_dir():
         return root
-    sys.stderr.write(f"Writing the demo model to {root}, once…\n")
+    sys.stderr.write(f"Writing the demo model to {printable(str(root))}, once…\n")
     done = subprocess.run(
         [sys.executable, "-m", "engine.demo", str(root)],
         capture_output=True,

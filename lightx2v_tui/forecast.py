@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.spec.estimate import Estimate, Machine, estimate
-from engine.spec.job import Job
+from engine.spec.job import Job, Placing
 from lightx2v_tui.catalog import TITLES, Kind
 from lightx2v_tui.catalog.disk import disk_of, read_speed
 from lightx2v_tui.gpus import Gpu
@@ -60,17 +60,29 @@ class Forecast:
         parts = [f"RAM {size(told.ram_needed)} of {size(self.machine.ram_available)}"]
         if told.vram_needed:
             parts.insert(0, f"VRAM {size(told.vram_needed)} of {size(self.machine.vram_free)}")
-        parts.append(f"reads {size(told.disk_read)}{self._time()}")
-        return f"{', '.join(parts)}: {VERDICTS[told.verdict]}{self._offload()}"
+        parts.append(f"reads {self.reads()}")
+        offload = f" ({self.offload()})" if self.estimate.offloaded else ""
+        return f"{', '.join(parts)}: {VERDICTS[told.verdict]}{offload}"
 
-    def _time(self) -> str:
-        return f" in about {duration(self.seconds)}" if self.seconds >= 0.1 else ""
+    def reads(self) -> str:
+        """How much is read from the disk, and how long that takes."""
+        time = f" in about {duration(self.seconds)}" if self.seconds >= 0.1 else ""
+        return f"{size(self.estimate.disk_read)}{time}"
 
-    def _offload(self) -> str:
-        """Which networks do not stay where they compute."""
-        names = ", ".join(TITLES[Kind(name)] for name in self.estimate.offloaded)
-        on_gpu = self.job.device != "cpu"
-        return f" ({names} {'in RAM' if on_gpu else 'unloaded after use'})" if names else ""
+    def offload(self) -> str:
+        """Which networks do not stay where they compute; empty where all do."""
+        told = []
+        for place, words in (
+            (Placing.CPU, "in RAM"),
+            (Placing.DROP, "unloaded after use"),
+        ):
+            names = [
+                TITLES[Kind(name)]
+                for name in self.estimate.offloaded
+                if getattr(self.job.placings, name) is place
+            ]
+            told += [f"{', '.join(names)} {words}"] if names else []
+        return ", ".join(told)
 
     def lines(self) -> Iterator[str]:
         """The forecast, and what would help where it does not fit."""

@@ -57,6 +57,24 @@ def read_memory(system: Path = SYSTEM) -> HostMemory:
     )
 
 
+class CpuLoad:
+    """How busy all cores are, from one look to the next."""
+
+    def __init__(self) -> None:
+        self._busy = self._all = 0.0
+
+    def read(self) -> float:
+        """Percent of the time since the last look, or since the machine was started."""
+        import psutil
+
+        times = psutil.cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        busy, spent = total - idle - self._busy, total - self._all
+        self._busy, self._all = total - idle, total
+        return max(0.0, min(100.0, 100 * busy / spent)) if spent > 0 else 0.0
+
+
 def cpu_count(system: Path = SYSTEM) -> int:
     """Cores this process may use, within the quota of its cgroups."""
     allowed = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from engine.spec.errors import CheckpointError, EngineError, JobError
+from engine.spec.errors import EngineError, JobError
 from engine.spec.estimate import Machine, fitting
 from engine.spec.image_size import image_size
 from engine.spec.job import (
@@ -20,20 +20,28 @@ from engine.spec.job import (
     Job,
     Placing,
     Placings,
+    Previews,
     Schedule,
     StepDistill,
     UniPC,
-    Weights,
     fit_area,
     partial_of,
     rounded_frames,
 )
-from engine.spec.precision import ComputeDtype, Precision, QuantCompute
+from engine.spec.precision import ComputeDtype, QuantCompute
 from lightx2v_tui import choices, runnable
-from lightx2v_tui.catalog import TITLES, TOKENIZER, Component, Kind, component_at
+from lightx2v_tui.catalog import Component, Kind
 from lightx2v_tui.catalog.completeness import not_computed
-from lightx2v_tui.choices import Choice
 from lightx2v_tui.gpus import Gpu
+from lightx2v_tui.job_files import (
+    Parts,
+    broken,
+    component_of,
+    parts_of,
+    preview_vae_of,
+    tokenizer_of,
+    weights_of,
+)
 from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import Preset, to_json
 
@@ -54,6 +62,7 @@ class Options:
     quant_compute: QuantCompute = QuantCompute.AUTO
     save_tensors: Path | None = None
     stand_in: Path | None = None  # for an image that is named only when the preset is run
+    preview: Previews = Previews.OFF
 
 
 @dataclass(frozen=True)
@@ -87,17 +96,6 @@ def default_options(gpu: Gpu | None) -> Options:
     return Options("cuda:0", ComputeDtype.BFLOAT16 if ampere else ComputeDtype.FLOAT16)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The components a job is made of."""
-
-    dit: Component
-    t5: Component
-    clip: Component | None
-    vae: Component
-    vae_encoder: Component | None
-
-
 def plan(
     preset: Preset,
     options: Options,
@@ -116,15 +114,17 @@ def plan(
     """
     check_place(output)
     full = _completed(preset, gpu, machine)
-    dit = _component(full, Kind.DIT, full.dit, full.dit_precision)
+    dit = component_of(full, Kind.DIT, full.dit, full.dit_precision)
     if dit.architecture is None:
-        raise _broken(Kind.DIT, dit)
+        raise broken(Kind.DIT, dit)
     full = replace(full, architecture=dit.architecture, task=dit.architecture.task)
     family = "wan2.2" if dit.expert else dit.architecture.family
     if reason := not_computed(family, dit.architecture.task):
         raise JobError("This model does not run yet", reason, "Choose a Wan 2.1 T2V or I2V model.")
-    parts = _parts(full, dit)
+    parts = parts_of(full, dit)
     notes = list(full.notes)
+    preview_vae = preview_vae_of(full, options.preview, notes)
+    parts = replace(parts, preview_vae=preview_vae)
     full = _with_size(_with_frames(full, notes), notes)
     if _stand_in(full, options) is not None:
         notes.append("no image is named; a run needs one: give it with --image")
@@ -134,7 +134,7 @@ def plan(
         dit_precision=parts.dit.precision,
         t5_precision=parts.t5.precision,
         clip_precision=parts.clip.precision if parts.clip else None,
-        tokenizer=_tokenizer(full, parts.t5),
+        tokenizer=tokenizer_of(full, parts.t5),
         output=output,
     )
     job = _job(full, options, parts, attention)
@@ -173,32 +173,19 @@ def _no_name(path: Path) -> str:
     return ""
 
 
-def _parts(full: Preset, dit: Component) -> _Parts:
-    t5 = _component(full, Kind.T5, full.t5, full.t5_precision)
-    tiny = bool(full.use_tiny_vae)
-    kind, path = (Kind.TINY_VAE, full.tiny_vae) if tiny else (Kind.VAE, full.vae)
-    vae = _component(full, kind, path, None)
-    clip = encoder = None
-    if dit.architecture is not None and dit.architecture.image_dim is not None:
-        clip = _component(full, Kind.CLIP, full.clip, full.clip_precision)
-    if full.task == "i2v":
-        encoder = _component(full, Kind.VAE, full.vae, None) if tiny else vae
-    return _Parts(dit, t5, clip, vae, encoder)
-
-
-def _job(full: Preset, options: Options, parts: _Parts, attention: str) -> Job:
+def _job(full: Preset, options: Options, parts: Parts, attention: str) -> Job:
     assert full.architecture is not None  # `plan` filled both
     assert full.tokenizer is not None
     return Job(
-        dit=_weights(parts.dit),
+        dit=weights_of(parts.dit),
         architecture=full.architecture,
-        t5=_weights(parts.t5),
+        t5=weights_of(parts.t5),
         tokenizer=full.tokenizer,
-        clip=_weights(parts.clip) if parts.clip else None,
-        vae=_weights(parts.vae),
-        vae_encoder=_weights(parts.vae_encoder) if parts.vae_encoder else None,
+        clip=weights_of(parts.clip) if parts.clip else None,
+        vae=weights_of(parts.vae),
+        vae_encoder=weights_of(parts.vae_encoder) if parts.vae_encoder else None,
         tiny_vae=parts.vae.kind is Kind.TINY_VAE,
-        tiny_vae_denormalized=_denormalized(full, parts.vae),
+        tiny_vae_denormalized=_denormalized(full, parts.preview_vae or parts.vae),
         tiling=bool(full.use_tiling_vae),
         schedule=_schedule(full),
         guidance=_guidance(full),
@@ -219,12 +206,20 @@ def _job(full: Preset, options: Options, parts: _Parts, attention: str) -> Job:
         output=_or(full.output, Path("output.mp4")),
         settings=json.dumps(to_json(full), ensure_ascii=False),
         save_tensors=options.save_tensors,
+        preview=_preview(options, parts),
+        preview_vae=weights_of(parts.preview_vae) if parts.preview_vae else None,
     )
 
 
 def _stand_in(full: Preset, options: Options) -> Path | None:
     """What stands for the image that the preset would need and does not name."""
     return options.stand_in if full.task == "i2v" and full.image is None else None
+
+
+def _preview(options: Options, parts: Parts) -> Previews:
+    """The previews that can be made: latents need no VAE."""
+    lacking = options.preview is Previews.TINY_VAE and parts.preview_vae is None
+    return Previews.LATENTS if lacking else options.preview
 
 
 def _schedule(full: Preset) -> Schedule:
@@ -326,73 +321,4 @@ def _completed(preset: Preset, gpu: Gpu | None, machine: Machine | None) -> Pres
     if root is None:
         return preset
     best = choices.recommended(root, gpu, machine.ram_available if machine else None)
-    choice = Choice(
-        dit=preset.dit_precision or best.dit,
-        t5=preset.t5_precision or best.t5,
-        tiny_vae=best.tiny_vae if preset.use_tiny_vae is None else preset.use_tiny_vae,
-        clip=preset.clip_precision or best.clip,
-    )
-    found = choices.preset_for(root, choice)
-    if preset.model_cls is not None and "distill" not in preset.model_cls:
-        found = replace(found, timesteps=None)
-    said = {
-        name: value
-        for name in Preset.__dataclass_fields__
-        if (value := getattr(preset, name)) not in (None, {}, ())
-    }
-    for kind in ("dit", "t5", "clip"):  # a file that is named decides its own precision
-        said.setdefault(f"{kind}_precision", None if kind in said else getattr(choice, kind))
-    return replace(found, **said)
-
-
-def _component(
-    preset: Preset, kind: Kind, path: Path | None, precision: Precision | None
-) -> Component:
-    if path is None:
-        raise _absent(preset, kind, precision)
-    component = component_at(path, kind)
-    if not component.usable:
-        raise _broken(kind, component)
-    if precision is not None and component.precision is not precision:
-        raise JobError(
-            f"The {TITLES[kind]} is not {precision.value}",
-            f"{path} holds {component.scheme}",
-            "Name the files of the precision you want, or change the precision.",
-        )
-    return component
-
-
-def _absent(preset: Preset, kind: Kind, precision: Precision | None) -> CheckpointError:
-    where = f"{preset.model_path} has none" if preset.model_path else "the preset names no file"
-    wanted = f"{precision.value} " if precision else ""
-    fix = "Give the model's root folder with --model, or name the file in the preset."
-    if preset.model_path:
-        fix = f"Run lightx2v-tui scan {preset.model_path} to see what is missing."
-    return CheckpointError(f"There is no {wanted}{TITLES[kind]}", where, fix)
-
-
-def _broken(kind: Kind, component: Component) -> CheckpointError:
-    problem = component.problems[0] if component.problems else f"it is stored as {component.scheme}"
-    return CheckpointError(
-        f"The {TITLES[kind]} cannot be used",
-        problem,
-        "Download its files again, or choose another precision.",
-    )
-
-
-def _tokenizer(preset: Preset, t5: Component) -> Path:
-    """The tokenizer the preset names, or the one beside the T5 file, as LightX2V looks for it."""
-    beside = t5.files[0].parent / TOKENIZER
-    folder = preset.tokenizer or beside
-    if not (folder / "tokenizer.json").is_file():
-        raise CheckpointError(
-            "The T5 tokenizer is missing",
-            f"{folder / 'tokenizer.json'} does not exist",
-            "Put the google/umt5-xxl folder of the model beside its T5 file.",
-        )
-    return folder
-
-
-def _weights(component: Component) -> Weights:
-    assert component.precision is not None  # `usable` was checked
-    return Weights(component.files, component.precision)
+    return choices.completed(preset, root, best)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
 
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
+_leading = threading.Lock()  # held while descriptors change where they lead
+_kept: dict[int, int] = {}  # copies of descriptors that lead to a log for now
 CONTROL = (*range(32), 127, *range(128, 160))  # C0, DEL and C1: what a terminal obeys
 
 
@@ -24,16 +27,17 @@ def printable(text: str, keep: str = "") -> str:
     return text.translate({code: "?" for code in CONTROL if chr(code) not in keep})
 
 
-def private_copy(descriptor: int) -> TextIO:
-    """Open a text stream on a copy of a descriptor, which stays where it leads today."""
-    copy = os.dup(descriptor)
-    return open(copy, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: PTH123
+def for_reader(path: Path, stream: TextIO) -> str:
+    """A path as it is for a program to read; on a terminal with nothing that it would obey."""
+    return printable(str(path)) if stream.isatty() else str(path)
 
 
 def keep_terminal() -> None:
     """Let the screen be drawn on a private copy of stderr, so that 2 can lead elsewhere."""
+    from lightx2v_tui.terminal_stream import TerminalStream
+
     # Textual's driver draws on whatever stands under this name when the app starts.
-    sys.__stderr__ = cast(TextIOWrapper, private_copy(STDERR))  # type: ignore[misc]
+    sys.__stderr__ = cast(TextIOWrapper, TerminalStream(os.dup(STDERR)))  # type: ignore[misc]
 
 
 @contextmanager
@@ -45,7 +49,9 @@ def redirected(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    saved = [(descriptor, os.dup(descriptor)) for descriptor in (STDOUT, STDERR)]
+    with _leading:
+        saved = [(descriptor, os.dup(descriptor)) for descriptor in (STDOUT, STDERR)]
+        _kept.update(saved)
     try:
         _flush()
         for descriptor, _ in saved:
@@ -53,10 +59,22 @@ def redirected(log: Path) -> Iterator[None]:
         yield
     finally:
         _flush()
-        for descriptor, copy in saved:
-            os.dup2(copy, descriptor)
-            os.close(copy)
+        with _leading:
+            _kept.clear()
+            for descriptor, copy in saved:
+                os.dup2(copy, descriptor)
+                os.close(copy)
         os.close(target)
+
+
+def leave_terminal() -> None:
+    """Let 0, 1, 2 and the screen lead nowhere, now and after a run, which keeps its log."""
+    screen = sys.__stderr__.fileno() if sys.__stderr__ is not None else STDERR
+    null = os.open(os.devnull, os.O_RDWR)
+    with _leading:
+        for descriptor in (STDIN, _kept.get(STDOUT, STDOUT), _kept.get(STDERR, STDERR), screen):
+            os.dup2(null, descriptor)
+    os.close(null)
 
 
 def _flush() -> None:

@@ -16,6 +16,8 @@ from lightx2v_tui.preset_model import Preset, PresetError
 from lightx2v_tui.preset_networks import NETWORKS, Network, write_network
 
 ORDER = (*KEYS, "mm_config", *ARCHITECTURE)
+#: JSON lets these stand in texts as they are, and a terminal that shows the file would obey them.
+ESCAPED = {code: f"\\u{code:04x}" for code in (127, *range(128, 160))}
 
 
 def to_json(preset: Preset) -> dict[str, object]:
@@ -48,7 +50,7 @@ def dumps(preset: Preset) -> str:
         raise PresetError(
             "The preset cannot be written", str(error), "Give a number that is finite."
         ) from error
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.translate(ESCAPED).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def save(preset: Preset, path: Path) -> None:

@@ -183,10 +183,12 @@ OWN_KEYS = {
     "prompt": Key("prompt", TEXT),
     "negative_prompt": Key("negative_prompt", TEXT),
     "seed": Key("seed", INTEGER),
+    "random_seed": Key("random_seed", FLAG),
     "output": Key("output", PATH),
     "image": Key("image", PATH),
     "sampler": Key("sampler", TEXT),
     "batched_guidance": Key("batched_guidance", FLAG),
+    "preview": Key("preview", TEXT),
 }
 #: Each renamed key and its other spelling.
 SPELLINGS = {

@@ -45,10 +45,12 @@ class Preset:
     prompt: str | None = None
     negative_prompt: str | None = None
     seed: int | None = None
+    random_seed: bool | None = None  # the launch form draws a seed for each run
     output: Path | None = None
     image: Path | None = None
     sampler: str | None = None
     batched_guidance: bool | None = None
+    preview: str | None = None  # what a run is watched by on a screen: off, latents or tiny vae
     loras: tuple[Lora, ...] | None = None
     cpu_offload: bool | None = None
     t5_cpu_offload: bool | None = None

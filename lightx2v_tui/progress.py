@@ -8,12 +8,18 @@ from typing import Protocol, TextIO
 
 from engine.spec.events import (
     STAGES,
+    TERMINAL,
+    Attempt,
     BytesRead,
     Event,
     FrameDone,
     LoraApplied,
+    Noted,
+    Preview,
+    Resumed,
     StageStarted,
     StepDone,
+    Waiting,
     as_json,
     describe_lora,
 )
@@ -22,6 +28,23 @@ from lightx2v_tui.units import size
 
 WIDTH = 24
 INTERVAL = 0.1  # seconds between redraws
+
+
+def told(event: Event) -> str:
+    """An event that is told once, in words; empty for those that are counted or close a run."""
+    match event:
+        case LoraApplied(path=path):
+            return f"LoRA {path.name}: {describe_lora(event)}"
+        case Noted(text=text):
+            return f"note: {text}"
+        case Resumed(step=step, steps=steps):
+            return f"Going on behind step {step} of {steps}"
+        case Waiting(reason=reason):
+            return f"waiting: {reason}"
+        case Attempt(number=number, what=what):
+            return f"attempt {number}: {what}"
+        case _:
+            return ""
 
 
 class Progress(Protocol):
@@ -39,13 +62,15 @@ class Silent:
 
 
 class JsonLines:
-    """One JSON object a line."""
+    """One JSON object a line; previews are for screens."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def take(self, event: Event) -> None:
         """Write one line."""
+        if isinstance(event, Preview):
+            return
         self._stream.write(json.dumps(as_json(event)) + "\n")
         self._stream.flush()
 
@@ -60,6 +85,7 @@ class Bar:
         self._started = 0.0
         self._drawn = 0.0
         self._state = (0, 0, "")
+        self._component, self._before = "", 0
 
     def take(self, event: Event) -> None:
         """Show one event."""
@@ -67,21 +93,36 @@ class Bar:
             case StageStarted(stage=stage):
                 self._finish()
                 self._stage, self._state = stage, (0, 0, "")
+                self._component, self._before = "", 0
                 self._started = time.perf_counter()
-            case LoraApplied(path=path):
-                self._stream.write(f"{printable(f'LoRA {path.name}: {describe_lora(event)}')}\n")
-                return
-            case BytesRead(done=done, total=total, file=file):
-                self._state = (done, total, f"{size(done)} {file}")
+            case BytesRead():
+                self._read(event)
             case StepDone(step=step, steps=steps, seconds=seconds):
                 self._state = (step, steps, f"{step}/{steps} {seconds:.2f} s/it")
             case FrameDone(frame=frame, frames=frames):
                 self._state = (frame, frames, f"{frame}/{frames} frames")
             case _:
-                if event.kind in ("done", "failed", "cancelled"):
-                    self._finish()
+                self._tell(event)
                 return
         self._draw()
+
+    def _read(self, event: BytesRead) -> None:
+        """Count bytes; where a stage loads several components, those of all of them."""
+        if self._component not in ("", event.component):
+            self._before = self._state[1]
+        self._component = event.component
+        done = self._before + event.done
+        self._state = (done, self._before + event.total, f"{size(done)} {event.file}")
+
+    def _tell(self, event: Event) -> None:
+        """Give what is told once a line of its own; the bar comes back below it."""
+        if isinstance(event, TERMINAL):
+            self._finish()
+        elif words := told(event):
+            start = "\r\x1b[K" if self._terminal else ""
+            self._stream.write(f"{start}{printable(words)}\n")
+            self._stream.flush()
+            self._drawn = 0.0
 
     def _draw(self) -> None:
         now = time.perf_counter()

@@ -12,6 +12,7 @@ import struct
 import sys
 import termios
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -26,16 +27,21 @@ class Terminal:
     """One program and what it wrote; the program is ended with the block."""
 
     def __init__(
-        self, *command: str, columns: int = 120, rows: int = 36, home: Path | None = None
+        self,
+        *command: str,
+        columns: int = 120,
+        rows: int = 36,
+        home: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.written = b""
         self.painted: float | None = None
         self.started = time.perf_counter()
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-            env |= {"HOME": str(home)} if home else {}
-            os.execvpe(command[0], command, env)
+            given = {"TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})}
+            given |= {"HOME": str(home)} if home else {}
+            os.execvpe(command[0], command, {**os.environ, **given})
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     @classmethod

@@ -17,6 +17,15 @@ HEAVY = {"torch", "transformers", "numpy", "PIL", "av", "safetensors", "tokenize
 SCREEN = {"textual", "rich"}
 NEEDS_TEXTUAL = (
     "lightx2v_tui.app",
+    "lightx2v_tui.appearance",
+    "lightx2v_tui.coming_back",
+    "lightx2v_tui.hardy_driver",
+    "lightx2v_tui.leaving",
+    "lightx2v_tui.downloading",
+    "lightx2v_tui.hardy_driver",
+    "lightx2v_tui.leaving",
+    "lightx2v_tui.coming_back",
+    "lightx2v_tui.keys",
     "lightx2v_tui.screens",
     "lightx2v_tui.widgets",
     "lightx2v_tui.messages",
@@ -84,7 +93,9 @@ def test_the_facts_of_the_engine_stand_alone() -> None:
     assert all(name.startswith("engine.spec") for name in done.stdout.split())
 
 
-@pytest.mark.parametrize("command", [["scan", "--json"], ["doctor", "--json"], ["preset", "list"]])
+@pytest.mark.parametrize(
+    "command", [["scan", "--json"], ["doctor", "--json"], ["preset", "list"], ["runs", "--json"]]
+)
 def test_a_command_without_a_screen_loads_neither_torch_nor_textual(
     command: list[str], tmp_path: object
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from engine.spec.errors import EngineError
+from engine.spec.picture import Picture
 
 #: Stages in the order a run takes them, and how the screens call them.
 STAGES = {
@@ -59,6 +60,15 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What the video will look like, as far as step `step` (from 1) knows: frames in order."""
+
+    kind: ClassVar[str] = "preview"
+    step: int
+    frames: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
 class FrameDone:
     """`frame` (from 1) of `frames` was decoded and encoded."""
 
@@ -90,11 +100,45 @@ class MemoryUsed:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something worth knowing that does not end the run, in one sentence."""
+
+    kind: ClassVar[str] = "note"
+    text: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on behind step `step` of `steps`, where an earlier one ended."""
+
+    kind: ClassVar[str] = "resumed"
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The run waits for what only the user can mend, until the next event of another kind."""
+
+    kind: ClassVar[str] = "waiting"
+    reason: str
+
+
+@dataclass(frozen=True)
 class Saved:
     """A file was written completely."""
 
     kind: ClassVar[str] = "saved"
     path: Path
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Memory was not enough: the run begins its attempt `number` (from 2), as `what` says."""
+
+    kind: ClassVar[str] = "attempt"
+    number: int
+    what: str
 
 
 @dataclass(frozen=True)
@@ -116,14 +160,14 @@ class Failed:
 
 @dataclass(frozen=True)
 class CancelledByUser:
-    """Terminal: the stop event was honoured; nothing was written."""
+    """Terminal: the stop event was honoured; no video was written."""
 
     kind: ClassVar[str] = "cancelled"
 
 
 Event = (
-    StageStarted | BytesRead | StepDone | FrameDone | LoraApplied | MemoryUsed | Saved | Done
-    | Failed | CancelledByUser
+    StageStarted | BytesRead | StepDone | Preview | FrameDone | LoraApplied | MemoryUsed | Noted
+    | Resumed | Waiting | Saved | Attempt | Done | Failed | CancelledByUser
 )  # fmt: skip
 TERMINAL = (Done, Failed, CancelledByUser)
 
@@ -140,6 +184,8 @@ def as_json(event: Event) -> dict[str, object]:
     if isinstance(event, Failed):
         error = event.error
         fields: dict[str, object] = {"what": error.what, "why": error.why, "fix": error.fix}
+    elif isinstance(event, Preview):
+        fields = {"step": event.step, "frames": len(event.frames)}
     else:
         fields = {
             name: str(value) if isinstance(value, Path) else value

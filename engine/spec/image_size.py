@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 from engine.spec.errors import JobError
+from engine.spec.image_file import SIDEWAYS, orientation
 
 MAX_BYTES = 4_000_000  # a JPEG may carry a large thumbnail in front of its size
 #: JPEG markers that start a frame; C4, C8 and CC are tables.
@@ -17,7 +18,7 @@ START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Read width and height.
+    """Read width and height, of the image as it is held upright.
 
     Raises:
         JobError: the file cannot be read, or is not one of the three formats.
@@ -43,7 +44,7 @@ def image_size(path: Path) -> tuple[int, int]:
             f"{path}: it is not a whole PNG, JPEG or WebP file",
             "Convert it to PNG.",
         )
-    return size
+    return size[::-1] if orientation(path) in SIDEWAYS else size
 
 
 def _size(data: bytes) -> tuple[int, int] | None:

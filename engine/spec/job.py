@@ -86,6 +86,14 @@ class Placings:
     vae: Placing = Placing.RESIDENT
 
 
+class Previews(str, Enum):
+    """What a run shows of its video while it denoises."""
+
+    OFF = "off"
+    LATENTS = "latents"  # all latent frames, by a linear fit
+    TINY_VAE = "tiny vae"  # one frame, decoded
+
+
 @dataclass(frozen=True)
 class Job:
     """One generation, completely specified.
@@ -123,6 +131,9 @@ class Job:
     tiling: bool = False
     tiny_vae_denormalized: bool = False
     attention: str = "sdpa"
+    preview: Previews = Previews.OFF
+    preview_vae: Weights | None = None
+    checkpoint: Path | None = None  # kept after every step; what is there is gone on with
 
     def __post_init__(self) -> None:
         _check_size("width", self.width)
@@ -157,6 +168,12 @@ class Job:
                 "Use 5, or set `enable_cfg` to false.",
             )
         _check_image(self)
+        if self.preview is Previews.TINY_VAE and self.preview_vae is None:
+            raise JobError(
+                "There is no tiny VAE to make previews with",
+                "previews of that kind are decoded",
+                "Choose previews from latents, or put taew2_1.pth beside the model's other files.",
+            )
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

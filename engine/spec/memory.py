@@ -19,8 +19,9 @@ from engine.spec.architecture import (
     VaeArchitecture,
 )
 from engine.spec.footprint import Footprint, file_bytes, footprint
-from engine.spec.job import Job, Placing, StepDistill
+from engine.spec.job import Job, Placing, Previews, StepDistill, Weights
 from engine.spec.precision import FP8_FROM, INT8_FROM, ComputeDtype, Precision, QuantCompute
+from engine.spec.space import checkpoint_bytes
 
 MIB = 1 << 20
 #: A process that imported what a run imports (torch 2.13 for the CPU, transformers 5): VmHWM of
@@ -43,12 +44,13 @@ RESERVED = 1.05
 #: libx264 at `medium`, for each pixel: itself, and each frame it looks ahead.
 ENCODER, LOOKAHEAD, LOOKAHEAD_FRAMES = 90, 2, 80
 PIXELS = 4 * 3 * 4 * 2 + 24  # bytes a pixel: four float frames on their way to the encoder
+KEPT_COPIES = 3  # of a checkpoint while it is written
 PUBLISHED_TINY_VAE = TinyVaeArchitecture((256, 128, 64, 64), 16)
 #: The stages in which each network is loaded and works.
 STAGES_OF = {
     "t5": ("load_t5", "encode_text"), "clip": ("load_clip", "encode_image"),
     "vae_encoder": ("load_clip", "encode_image"), "dit": ("load_dit", "denoise"),
-    "vae": ("load_vae", "decode"),
+    "preview_vae": ("load_dit", "denoise"), "vae": ("load_vae", "decode"),
 }  # fmt: skip
 ITEM = {ComputeDtype.FLOAT32: 4, ComputeDtype.BFLOAT16: 2, ComputeDtype.FLOAT16: 2}
 
@@ -189,6 +191,8 @@ def _networks(job: Job, machine: Machine) -> tuple[Network, ...]:
     peak = activations.dit(job.architecture, tokens(job), batch, linear, loras=bool(job.loras))
     added = _lora_bytes(job, item)
     networks.append(Network("dit", job.placings.dit, weights, item, peak, added))
+    if job.preview is Previews.TINY_VAE and job.preview_vae is not None:
+        networks.append(_tiny_decoder(job, "preview_vae", job.preview_vae))
     return (*networks, _decoder(job))
 
 
@@ -241,17 +245,22 @@ def _image_encoders(job: Job, machine: Machine) -> list[Network]:
 
 
 def _decoder(job: Job) -> Network:
+    if job.tiny_vae:
+        return _tiny_decoder(job, "vae", job.vae)
     item, size = ITEM[job.compute_dtype], job.latent_shape[1:]
     weights = footprint("vae", job.vae)
-    cpu = on_cpu(job)
-    if job.tiny_vae:
-        tiny = "decoder.1.weight" in weights.shapes
-        arch = TinyVaeArchitecture.from_shapes(weights.shapes) if tiny else PUBLISHED_TINY_VAE
-        peak = activations.tiny_decoder(arch, size, item, on_cpu=cpu)
-    else:
-        full = VaeArchitecture.from_shapes(weights.shapes)
-        peak = activations.vae_decoder(full, size, item, on_cpu=cpu, tiled=job.tiling)
+    arch = VaeArchitecture.from_shapes(weights.shapes)
+    peak = activations.vae_decoder(arch, size, item, on_cpu=on_cpu(job), tiled=job.tiling)
     return Network("vae", job.placings.vae, weights, item, peak)
+
+
+def _tiny_decoder(job: Job, name: str, files: Weights) -> Network:
+    """The tiny VAE; the published one where the files are those of a full one."""
+    item, weights = ITEM[job.compute_dtype], footprint("vae", files)
+    tiny = "decoder.1.weight" in weights.shapes
+    arch = TinyVaeArchitecture.from_shapes(weights.shapes) if tiny else PUBLISHED_TINY_VAE
+    peak = activations.tiny_decoder(arch, job.latent_shape[1:], item, on_cpu=on_cpu(job))
+    return Network(name, job.placings.vae, weights, item, peak)
 
 
 class _Meter:
@@ -303,6 +312,9 @@ def _walk(job: Job, networks: tuple[Network, ...], meter: _Meter) -> tuple[Stage
             meter.note(load, 0, staged if fresh else 0, network.weights.mapped if fresh else 0)
         for network in used:
             meter.note(work, network.peak.total, _beside(job, network, cpu=meter.cpu))
+            if work != "denoise":  # image encoders leave one by one, the DiT with its previews
+                meter.put(network)
+        for network in used if work == "denoise" else ():
             meter.put(network)
     return tuple(meter.peaks.values())
 
@@ -310,10 +322,12 @@ def _walk(job: Job, networks: tuple[Network, ...], meter: _Meter) -> tuple[Stage
 def _beside(job: Job, network: Network, *, cpu: bool) -> int:
     """RAM of a stage that is no network's: holes, frames on their way, tensors to be saved."""
     share = HOLE_SHARE
-    if network.name in ("vae", "vae_encoder"):
-        share = TINY_VAE_SHARE if network.name == "vae" and job.tiny_vae else VAE_SHARE
+    if network.name == "preview_vae" or (network.name == "vae" and job.tiny_vae):
+        share = TINY_VAE_SHARE
+    elif network.name in ("vae", "vae_encoder"):
+        share = VAE_SHARE
     holes = int(min(HOLES, share * network.peak.alive)) if cpu else 0
-    if network.name in ("dit", "vae"):
+    if network.name in ("dit", "preview_vae", "vae"):
         holes += _saved_latents(job)
     if network.name != "vae":
         return holes
@@ -324,8 +338,9 @@ def _beside(job: Job, network: Network, *, cpu: bool) -> int:
 
 
 def _saved_latents(job: Job) -> int:
+    kept = 0 if job.checkpoint is None else KEPT_COPIES * checkpoint_bytes(job)
     if job.save_tensors is None:
-        return 0
+        return kept
     schedule = job.schedule
     steps = len(schedule.timesteps) if isinstance(schedule, StepDistill) else schedule.steps
-    return (steps + 1) * math.prod(job.latent_shape) * FLOAT
+    return kept + (steps + 1) * math.prod(job.latent_shape) * FLOAT

@@ -107,6 +107,12 @@ def fetch_part(
     return _download(repository, [file], folder)
 
 
+def source_of(fix: str) -> str:
+    """The repository that a command of these fetches from; empty where it fetches nothing."""
+    words = fix.split()
+    return words[2] if words[:2] == ["hf", "download"] and len(words) > 2 else ""
+
+
 def pull(folder: Path, files: Iterable[Path]) -> str:
     """The command that turns Git LFS pointers into files; empty outside a git checkout."""
     places = [folder, *folder.parents][:CHECKOUT_DEPTH]

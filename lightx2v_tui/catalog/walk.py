@@ -27,16 +27,29 @@ PATIENCE = 10.0  # seconds without an answer after which a mount is left
 TICK = 0.1
 
 
+@dataclass
+class Looked:
+    """How much a walk has looked at so far, for whoever waits for it."""
+
+    folders: int = 0
+    files: int = 0
+
+
 def find_roots(
-    starts: Iterable[Path], stop: Event, patience: float = PATIENCE
+    starts: Iterable[Path],
+    stop: Event,
+    patience: float = PATIENCE,
+    looked: Looked | None = None,
 ) -> Iterator[ModelRoot | Skipped]:
     """Yield every model root at or below the folders `starts`, each once, until `stop` is set.
 
     At the end, roots that lack something found elsewhere are yielded again, with those offers.
+    `looked` counts meanwhile.
     """
     roots: list[ModelRoot] = []
     loose: list[Found] = []
-    for item in _walked([_Place(str(_start(start)), "", 0) for start in starts], stop, patience):
+    places = [_Place(str(_start(start)), "", 0) for start in starts]
+    for item in _walked(_Walker(places[::-1], patience, looked or Looked()), stop):
         if isinstance(item, Found):
             roots += item.roots
             loose.append(item)
@@ -79,6 +92,7 @@ class _Walker:
 
     pending: list[_Place]
     patience: float
+    looked: Looked = field(default_factory=Looked)
     seen: set[str] = field(default_factory=set)
     dead: list[Path] = field(default_factory=list)  # mounts that did not answer
     at: str = "/"
@@ -130,6 +144,8 @@ class _Walker:
                 return None, []
             self.seen.add(place.real)
             listing = list_folder(place.path)
+            self.looked.folders += 1
+            self.looked.files += len(listing.files)
             found = inspect(listing) if _matters(listing) else None
         except (FileNotFoundError, NotADirectoryError):
             return None, []
@@ -170,14 +186,13 @@ def _matters(listing: Listing) -> bool:
     return bool(listing.files or listing.folders & MARKS)
 
 
-def _walked(starts: list[_Place], stop: Event, patience: float) -> Iterator[Found | Skipped]:
-    walker = _Walker(starts[::-1], patience)
+def _walked(walker: _Walker, stop: Event) -> Iterator[Found | Skipped]:
     walker.start(stop)
     while not stop.is_set():
         try:
             item = walker.told.get(timeout=TICK)
         except queue.Empty:
-            if time.monotonic() - walker.since > patience:
+            if time.monotonic() - walker.since > walker.patience:
                 yield walker.leave(stop)
             continue
         if item is None:

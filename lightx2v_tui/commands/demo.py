@@ -19,7 +19,7 @@ def execute(args: argparse.Namespace) -> int:
 
         gpu = next(iter(read_gpus().gpus), None)
         preset = demo.demo_preset(root, assignments)
-        return generate(preset, jobs.default_options(gpu), destination=args.output, gpu=gpu)
+        return generate(preset, jobs.default_options(gpu), destination=args.output)
     from lightx2v_tui.commands.tui import open_app
 
     return open_app([root], lambda: demo.demo_preset(root, assignments), elsewhere=False)

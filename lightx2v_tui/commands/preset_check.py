@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.spec.errors import CheckpointError, EngineError, JobError
 from lightx2v_tui import jobs, jsonc, presets
 from lightx2v_tui.catalog import Component, Kind, component_at, read_config
-from lightx2v_tui.commands.run import find_preset, generate
+from lightx2v_tui.commands.run import DRY, find_preset, generate
 from lightx2v_tui.gpus import Gpu, read_gpus
 from lightx2v_tui.lightx2v import Difference, FolderConfig, Surroundings, differences
 from lightx2v_tui.lightx2v_model import CONFIG_FOLDERS
@@ -55,7 +55,7 @@ def execute(args: argparse.Namespace) -> int:
     _print_differences(found, jsonc.layout(text))
     try:
         options = replace(jobs.default_options(gpu), stand_in=STAND_IN)
-        return generate(preset, options, destination=preset.output, gpu=gpu, dry_run=True)
+        return generate(preset, options, destination=preset.output, manner=DRY)
     except EngineError:
         for note in preset.notes:
             _print(textwrap.fill(f"note: {note}", WIDTH, subsequent_indent="      ",

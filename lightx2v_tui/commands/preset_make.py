@@ -1,4 +1,4 @@
-"""`preset make`: write a preset for a model root."""
+"""`preset make`: write a preset for a model root, or the one that a video carries."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from lightx2v_tui import choices, presets, runnable, settings
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, find_roots
 from lightx2v_tui.gpus import read_gpus
 from lightx2v_tui.host import read_memory
-from lightx2v_tui.output import printable
+from lightx2v_tui.output import for_reader, printable
 from lightx2v_tui.paths import expanded, model_dirs
+from lightx2v_tui.preset_library import VIDEO_SUFFIXES, from_video
 from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import PresetError
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Choose what was asked for, and the best for the rest; write a file or print it."""
+    """Write or print a preset: the best for a model and what was asked for, or a video's own."""
+    if args.model.suffix.lower() in VIDEO_SUFFIXES and not args.model.is_dir():
+        return _of_video(args)
     root = _root(args.model, args.root)
     best = choices.recommended(root, next(iter(read_gpus().gpus), None), read_memory().available)
     choice = replace(
@@ -39,16 +42,36 @@ def execute(args: argparse.Namespace) -> int:
     preset = choices.preset_for(root, choice)
     if args.lora:
         preset = replace(preset, loras=_loras(args.lora))
-    if args.output is None:
-        sys.stdout.write(presets.dumps(preset))
-    else:
-        _write(preset, args.output, force=args.force)
-        print(args.output)  # noqa: T201
+    _give(preset, args)
     if reason := runnable.reason_not_runnable(root):
         _note(f"{root.name} cannot run yet: {reason}")
         _note(f"lightx2v-tui scan {root.path} tells what it lacks; parts in another folder are "
               f"found with lightx2v-tui --root DIR preset make {args.model}")  # fmt: skip
     return 0
+
+
+def _of_video(args: argparse.Namespace) -> int:
+    """The preset that made a video, as the video tells it."""
+    options = ("dit", "t5", "clip", "vae", "lora")
+    if given := [f"--{name}" for name in options if getattr(args, name)]:
+        raise PresetError(
+            f"{', '.join(given)} cannot be given with a video",
+            "its settings are taken as they are",
+            "Leave it out, and change the preset that is written.",
+        )
+    preset = from_video(expanded(args.model))
+    _give(preset, args)
+    for note in preset.notes:
+        _note(note)
+    return 0
+
+
+def _give(preset: presets.Preset, args: argparse.Namespace) -> None:
+    if args.output is None:
+        sys.stdout.write(presets.dumps(preset))
+    else:
+        _write(preset, args.output, force=args.force)
+        print(for_reader(args.output, sys.stdout))  # noqa: T201
 
 
 def _root(path: Path, others: Sequence[Path]) -> ModelRoot:

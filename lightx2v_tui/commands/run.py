@@ -5,35 +5,41 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
-import re
-import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from engine.spec.errors import EngineError, JobError
-from engine.spec.events import TERMINAL, CancelledByUser, Done, Event, Failed
-from engine.spec.job import Job, Schedule, StepDistill, partial_of
-from lightx2v_tui import jobs, output, presets
+from engine.spec.job import Job, Schedule, StepDistill
+from engine.spec.precision import QuantCompute
+from lightx2v_tui import jobs, presets, resume
+from lightx2v_tui.admission import TooLittleRam, check_ram
+from lightx2v_tui.device_lock import check_name, gpu_of
 from lightx2v_tui.forecast import Forecast, foresee, machine_of
-from lightx2v_tui.gpus import Gpu, GpuReading, read_gpus
+from lightx2v_tui.gpus import GpuReading, read_gpus
+from lightx2v_tui.headless import OK, Headless, Request
 from lightx2v_tui.host import read_memory
 from lightx2v_tui.jobs import Options, Plan
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded, presets_dir, runs_dir
 from lightx2v_tui.preset_root import on_model
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.progress import Bar, JsonLines, Progress, Silent
-from lightx2v_tui.runs import RunRecord, new_run
-from lightx2v_tui.session import Session
+from lightx2v_tui.runs import RunFolder, new_run
 from lightx2v_tui.units import size
 
-OK, FAILED, CANCELLED = 0, 1, 130
+#: What a run that goes on has decided already.
+FIXED = ("model", "prompt", "negative_prompt", "image", "seed", "compute_dtype", "quant_compute",
+         "save_tensors")  # fmt: skip
 
 
 def execute(args: argparse.Namespace) -> int:
     """Read the preset, plan the job, run it, and print the path of the video."""
+    if args.resume is not None:
+        return _go_on(args)
+    if args.preset is None:
+        args.wrong("give a PRESET, or --resume RUN")
     preset = _with_arguments(presets.read(find_preset(args.preset), tuple(args.assign)), args)
     reading = read_gpus()
     options = _options(args, reading)
@@ -43,10 +49,25 @@ def execute(args: argparse.Namespace) -> int:
         preset,
         options,
         destination=args.output or preset.output,
-        gpu=_gpu_of(options.device, reading),
-        progress=args.progress,
-        dry_run=args.dry_run,
+        manner=_manner(args),
     )
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run is watched, and what it may wait for or try."""
+
+    progress: str = "auto"
+    dry_run: bool = False
+    wait: bool = False
+    force: bool = False
+
+
+AS_USUAL, DRY = Manner(), Manner(dry_run=True)
+
+
+def _manner(args: argparse.Namespace) -> Manner:
+    return Manner(args.progress, args.dry_run, args.wait, args.force)
 
 
 def find_preset(name: str) -> Path:
@@ -58,44 +79,83 @@ def find_preset(name: str) -> Path:
 
 
 def generate(
-    preset: Preset,
-    options: Options,
-    *,
-    destination: Path | None,
-    gpu: Gpu | None,
-    progress: str = "auto",
-    dry_run: bool = False,
+    preset: Preset, options: Options, *, destination: Path | None, manner: Manner = AS_USUAL
 ) -> int:
     """Plan and run one preset; the video goes to `destination`, or into the run's folder."""
-    machine = machine_of(gpu if options.device != "cpu" else None, read_memory())
-    if dry_run:
+
+    def plan() -> Plan:
+        gpu = gpu_of(options.device, read_gpus().gpus)
+        machine = machine_of(gpu, read_memory())
+        # without a place of its own it goes into the run's folder; what is wrong is told first
+        planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu, machine)
+        return planned.with_output(planned.job.output.absolute())
+
+    if manner.dry_run:
         shown = destination or runs_dir() / "NEW" / "output.mp4"
-        planned = jobs.plan(preset, options, shown, gpu, machine)
-        _describe(planned, foresee(planned.job, machine), as_json=progress == "json")
-        return OK
-    # without a place of its own it goes into the run's folder; whatever is wrong is told first
-    planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu, machine)
-    forecast = foresee(planned.job, machine)
-    if not forecast.fits:
-        for line in forecast.lines():
-            _note(line, sys.stderr)
-    folder = new_run()
-    planned = planned.with_output((destination or folder.output).absolute())
-    for note in planned.notes:
-        _note(note, sys.stderr)
-    stdout, stderr = output.private_copy(output.STDOUT), output.private_copy(output.STDERR)
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    session = Session(events.put)
-    _stop_on_signals(session, planned.job, stderr)
-    session.start(planned.job, folder, RunRecord(folder, planned.preset))
-    try:
-        terminal = _follow(events, _progress(progress, stdout, stderr))
-    except OSError:  # whoever read the progress has gone
-        session.cancel()
-        raise
-    finally:
-        session.wait()
-    return _end(terminal, folder.log, stdout if progress != "json" else None, stderr)
+        return _say(plan().with_output(shown), manner)
+    headless = Headless(manner.progress)
+    request = Request(_admitted(plan, headless, manner), new_run, own_folder=destination is None)
+    return headless.run(request, wait=manner.wait)
+
+
+def _go_on(args: argparse.Namespace) -> int:
+    """Go on with a run, in its own folder and with the options it had."""
+    for name in FIXED:
+        if getattr(args, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise JobError(
+                f"{option} cannot be given to a run that goes on",
+                "it would be another video",
+                f"Leave {option} away, or make a new video from a preset.",
+            )
+    folder, manner = resume.find(args.resume), _manner(args)
+
+    def again() -> resume.Resumed:
+        output = args.output.absolute() if args.output else None
+        assign = tuple(args.assign)
+        return resume.resumed(folder, output=output, device=args.device, assign=assign)
+
+    if manner.dry_run:
+        return _say(again().plan, manner)
+    headless = Headless(manner.progress)
+    if args.preset is not None:
+        headless.note(f"{args.preset} is not read: the run goes on with its own preset")
+    earlier = again().earlier
+    planned = _admitted(lambda: again().plan, headless, manner)
+    request = Request(planned, lambda: RunFolder(folder), own_folder=False, earlier=earlier)
+    return headless.run(request, wait=manner.wait)
+
+
+def _admitted(plan: Callable[[], Plan], headless: Headless, manner: Manner) -> Callable[[], Plan]:
+    """A plan that is refused where RAM cannot hold it, and else says what is tight."""
+
+    def checked() -> Plan:
+        planned = plan()
+        memory = read_memory()
+        gpu = gpu_of(planned.job.device, read_gpus().gpus)
+        forecast = foresee(planned.job, machine_of(gpu, memory))
+        if forecast.fits:
+            return planned
+        try:
+            tight = check_ram(forecast, memory)
+        except TooLittleRam as error:
+            if not manner.force:
+                raise
+            tight = f"{error.what}; {error.why}"
+        for line in (*forecast.lines(), tight):
+            if line:
+                headless.note(line)
+        return planned
+
+    return checked
+
+
+def _say(planned: Plan, manner: Manner) -> int:
+    """Say what would run."""
+    gpu = gpu_of(planned.job.device, read_gpus().gpus)
+    forecast = foresee(planned.job, machine_of(gpu, read_memory()))
+    _describe(planned, forecast, as_json=manner.progress == "json")
+    return OK
 
 
 def _with_arguments(preset: Preset, args: argparse.Namespace) -> Preset:
@@ -114,15 +174,8 @@ def _note(text: str, stream: TextIO) -> None:
     stream.write(f"note: {printable(text)}\n")
 
 
-def _gpu_of(device: str, reading: GpuReading) -> Gpu | None:
-    """The GPU that a device names; None where it is the CPU, or is not there."""
-    kind, _, index = device.partition(":")
-    place = int(index or 0)
-    return reading.gpus[place] if kind == "cuda" and place < len(reading.gpus) else None
-
-
 def _check_device(device: str, reading: GpuReading) -> None:
-    if device == "cpu" or _gpu_of(device, reading) is not None:
+    if device == "cpu" or gpu_of(device, reading.gpus) is not None:
         return
     why = f"there are {len(reading.gpus)} CUDA devices, counted from 0"
     if not reading.gpus:
@@ -133,64 +186,14 @@ def _check_device(device: str, reading: GpuReading) -> None:
 
 def _options(args: argparse.Namespace, reading: GpuReading) -> Options:
     device = args.device or ("cuda:0" if reading.gpus else "cpu")
-    if not re.fullmatch(r"cpu|cuda(?::[0-9]{1,3})?", device):
-        raise JobError(
-            f"There is no device {device}", "it is cpu, cuda or cuda:N", "See lightx2v-tui doctor."
-        )
-    default = jobs.default_options(_gpu_of(device, reading))
+    check_name(device)
+    default = jobs.default_options(gpu_of(device, reading.gpus))
     return Options(
         device=device,
         compute_dtype=args.compute_dtype or default.compute_dtype,
-        quant_compute=args.quant_compute,
+        quant_compute=args.quant_compute or QuantCompute.AUTO,
         save_tensors=args.save_tensors.absolute() if args.save_tensors else None,
     )
-
-
-def _stop_on_signals(session: Session, job: Job, stderr: TextIO) -> None:
-    """The first Ctrl+C or SIGTERM asks the engine to stop, the second does not ask."""
-    asked = False
-
-    def stop(_signal: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
-            partial_of(job.output).unlink(missing_ok=True)
-            os._exit(CANCELLED)
-        asked = True
-        stderr.write("\nStopping at the next block; again to stop at once.\n")
-        session.cancel()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-
-
-def _progress(kind: str, stdout: TextIO, stderr: TextIO) -> Progress:
-    if kind == "json":
-        return JsonLines(stdout)
-    return Silent() if kind == "none" else Bar(stderr)
-
-
-def _follow(events: queue.SimpleQueue[Event], progress: Progress) -> Event:
-    while True:
-        event = events.get()
-        progress.take(event)
-        if isinstance(event, TERMINAL):
-            return event
-
-
-def _end(terminal: Event, log: Path, stdout: TextIO | None, stderr: TextIO) -> int:
-    match terminal:
-        case Done(path=path):
-            if stdout is not None:
-                stdout.write(f"{path}\n")
-            return OK
-        case Failed(error=error):
-            stderr.write(printable(f"{error}\n(log: {log})\n", keep="\n"))
-            return FAILED
-        case CancelledByUser():
-            stderr.write("Cancelled; nothing was written.\n")
-        case _:
-            pass
-    return CANCELLED
 
 
 def _describe(planned: Plan, forecast: Forecast, *, as_json: bool) -> None:

@@ -52,4 +52,9 @@ def open_app(
     output.keep_terminal()
     app = LightX2VApp(places, make_preset)
     app.run()
+    if app.hung_up:
+        from lightx2v_tui import detached
+
+        detached.let_go_of_terminal()
+        return detached.finish(*app.ongoing)
     return app.return_code or 0

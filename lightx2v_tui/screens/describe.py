@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from lightx2v_tui import runnable
@@ -22,6 +22,7 @@ from lightx2v_tui.catalog.standing import (
     standing_of,
 )
 from lightx2v_tui.output import printable
+from lightx2v_tui.screens.model_table import NAME, Row
 from lightx2v_tui.units import duration, size
 
 if TYPE_CHECKING:
@@ -31,11 +32,17 @@ if TYPE_CHECKING:
 MARKS = {COMPLETE: "", SCATTERED: "+", LATER: "", INCOMPLETE: "!"}
 BEST = [*MARKS]
 MEANINGS = {SCATTERED: "+ parts from elsewhere", INCOMPLETE: "! something is missing"}
-Line = tuple[str, str]  # a text and its style
+SIGNS = {COMPLETE: "✓", SCATTERED: "+", LATER: "·", INCOMPLETE: "!"}
+STYLES = {COMPLETE: "$success", SCATTERED: "$success", LATER: "$text-muted",
+          INCOMPLETE: "$warning"}  # fmt: skip
+TASKS = {"t2v": "text to video", "i2v": "image to video"}
+LABEL = 9  # cells of what stands before a fact
+Line = tuple[tuple[str, str], ...]  # texts and their styles
+BLANK: Line = ()
 
 
-def row(root: ModelRoot, width: int, *, remembered: bool, twin: bool) -> tuple[Content, ...]:
-    """The cells of one row; the name is cut to `width`, and a twin's says where it lies."""
+def row(root: ModelRoot, *, remembered: bool, twin: bool) -> Row:
+    """The cells of one row; a twin's name says where it lies."""
     runs = not remembered and not runnable.reason_not_runnable(root)
     well = "$success" if runs else "dim"
     styles = {COMPLETE: well, SCATTERED: well, LATER: "dim", INCOMPLETE: "$warning"}
@@ -43,13 +50,15 @@ def row(root: ModelRoot, width: int, *, remembered: bool, twin: bool) -> tuple[C
               for label, word in _badges(standing_of(root)).items()]  # fmt: skip
     total = sum(variant.nbytes for variant in root.variants)
     name = printable(f"{root.path.parent.name}/{root.name}" if twin else root.name)
-    shown = name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"
-    return (
-        Content.styled(shown, "bold" if runs else "dim"),
-        Content("?" if root.task == "unknown" else root.task),
-        Content(size(total)),
-        Content.assemble(*badges),
-    )
+    kind = root.disk.kind
+    return {
+        NAME: Content.styled(name, "bold" if runs else "dim"),
+        "Task": Content("?" if root.task == "unknown" else root.task),
+        "Size": Content(f"{size(total):>8}"),
+        "Disk": Content.styled("–" if kind == "unknown" else kind,
+                               "$warning" if root.disk.advice else "dim"),
+        "Variants": Content.assemble(*badges),
+    }  # fmt: skip
 
 
 def _badges(standing: Standing) -> dict[str, str]:
@@ -62,89 +71,128 @@ def _badges(standing: Standing) -> dict[str, str]:
 
 
 def explain(
-    root: ModelRoot, gpu: Gpu | None, *, remembered: bool, ram: int | None = None
+    root: ModelRoot, gpu: Gpu | None, *, remembered: bool, ram: int | None = None, width: int = 0
 ) -> Content:
-    """Describe a root: every component, and every missing piece with the way to it."""
+    """Describe a root: every component, and every missing piece with the way to it.
+
+    What is wrapped to `width` goes on below its own beginning; 0 wraps nothing.
+    """
     standing = standing_of(root)
-    lines = [*_heading(root, standing, remembered=remembered)]
-    lines += _whether_it_runs(root, gpu, ram, remembered=remembered)
-    lines += [(problem, "$warning") for problem in root.problems]
+    lines = [*_whether_it_runs(root, gpu, ram, width, remembered=remembered)]
+    lines += [_line(f"! {problem}", "$warning") for problem in root.problems]
+    lines += [BLANK, *_facts(root, width)]
     for each in standing.variants:
-        lines += _variant(root, each)
-    lines += [("", ""), ("every variant", "bold")] if standing.shared else []
-    lines += _verdicts(standing.shared)
-    loose = [(f"{_component(c)}  {c.files[0].name}", "") for c in root.others if c.files]
-    loose += [(f"LoRA {lora_in_words(lora)}", "") for lora in root.loras if lora.files]
-    lines += [("", ""), *loose] if loose else []
-    # names on a disk may hold what a terminal would obey
-    return Content.assemble(*((f"{printable(text)}\n", style) for text, style in lines))
-
-
-def _heading(root: ModelRoot, standing: Standing, *, remembered: bool) -> Iterator[Line]:
-    """Where it lies, what it is, and what the marks behind its badges say."""
-    if remembered:
-        yield "remembered from the last scan, not confirmed yet", "$warning"
-    yield str(root.path), "$text-muted"
-    about = " ".join(word for word in (root.family, root.size, root.task) if word)
-    about += ", step-distilled" if root.distilled else ", 40 or 50 steps"
-    if root.architecture is not None and root.architecture.num_layers:
-        about += f", {root.architecture.num_layers} blocks of width {root.architecture.dim}"
-    yield about, ""
+        lines += [BLANK, *_variant(root, each, width)]
+    if standing.shared:
+        lines += [BLANK, _line("every variant", "bold"), *_verdicts(standing.shared, width)]
     words = {*_badges(standing).values()}
     if marks := ", ".join(meaning for word, meaning in MEANINGS.items() if word in words):
-        yield marks, "$text-muted"
-    yield _disk(root), ""
-    if root.disk.advice:
-        yield root.disk.advice, "$warning"
+        lines += [BLANK, _line(marks, "$text-muted")]
+    lines += _loose(root, width)
+    # names on a disk may hold what a terminal would obey
+    parts = [Content.assemble(*((printable(t), style) for t, style in line)) for line in lines]
+    return Content("\n").join(parts)
 
 
 def _whether_it_runs(
-    root: ModelRoot, gpu: Gpu | None, ram: int | None, *, remembered: bool
+    root: ModelRoot, gpu: Gpu | None, ram: int | None, width: int, *, remembered: bool
 ) -> Iterator[Line]:
+    if remembered:
+        yield _line("○ remembered from the last scan, not confirmed yet", "$warning")
     if reason := runnable.reason_not_runnable(root):
-        yield f"cannot run: {reason}", "$warning"
+        yield from _hanging("✗ ", f"cannot run: {reason}", "bold $warning", width)
         return
-    yield "ready to launch", "$success"
+    yield _line("● ready to launch", "bold $success")
     if not remembered:
-        yield _recommended(root, gpu, ram), "$text-muted"
+        named, why = _recommended(root, gpu, ram)
+        yield from _hanging("  ", f"recommended here: {named}", "", width)
+        yield from _hanging("  ", why, "$text-muted", width)
+
+
+def _recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None) -> tuple[str, str]:
+    from lightx2v_tui import choices  # presets come with it, which a remembered list can do without
+
+    best = choices.recommended(root, gpu, ram)
+    picked = {Kind.DIT: best.dit, Kind.T5: best.t5, Kind.CLIP: best.clip}
+    named = ", ".join(f"{TITLES[kind]} {p.value}" for kind, p in picked.items() if p)
+    return named, choices.why_recommended(root, Kind.DIT, gpu, ram)
+
+
+def _facts(root: ModelRoot, width: int) -> Iterator[Line]:
+    """Where it lies, and what it is."""
+    task = TASKS.get(root.task, root.task)
+    about = " ".join(word for word in (root.family, root.size, task) if word)
+    about += ", step-distilled" if root.distilled else ", 40 or 50 steps"
+    yield from _fact("Model", about, width)
+    if root.architecture is not None and root.architecture.num_layers:
+        blocks = f"{root.architecture.num_layers} blocks of width {root.architecture.dim}"
+        yield from _fact("Network", blocks, width)
+    yield from _fact("Disk", _disk(root), width)
+    if root.disk.advice:
+        yield from _fact("", root.disk.advice, width, "$warning")
+    yield from _fact("Folder", str(root.path), width)
 
 
 def _disk(root: ModelRoot) -> str:
     """The disk, and about how long the best variant takes to read from it."""
     disk = root.disk
-    told = f"disk: {disk.kind}, {size(disk.free_bytes)} free"
+    kind = "of an unknown kind" if disk.kind == "unknown" else disk.kind
+    told = f"{kind}, {size(disk.free_bytes)} free"
     usable = [variant.nbytes for variant in root.variants if variant.complete]
     if disk.bytes_per_second and usable:
         told += f", about {duration(min(usable) / disk.bytes_per_second)} to read the smallest"
     return told
 
 
-def _recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None) -> str:
-    from lightx2v_tui import choices  # presets come with it, which a remembered list can do without
-
-    best = choices.recommended(root, gpu, ram)
-    picked = {Kind.DIT: best.dit, Kind.T5: best.t5, Kind.CLIP: best.clip}
-    named = ", ".join(f"{TITLES[kind]} {p.value}" for kind, p in picked.items() if p)
-    return f"recommended here: {named}. {choices.why_recommended(root, Kind.DIT, gpu, ram)}"
+def _line(text: str, style: str = "") -> Line:
+    return ((text, style),)
 
 
-def _variant(root: ModelRoot, standing: VariantStanding) -> list[Line]:
+def _fact(label: str, text: str, width: int, style: str = "") -> list[Line]:
+    return _hanging(f"{label:<{LABEL}}", text, style, width, "$text-muted")
+
+
+def _hanging(lead: str, text: str, style: str, width: int, lead_style: str = "") -> list[Line]:
+    """A text whose further lines begin where its first word stands."""
+    room = width - len(lead)
+    lines = wrap(text, room, break_on_hyphens=False) if room >= LABEL else [text]
+    return [
+        ((lead if place == 0 else " " * len(lead), lead_style or style), (line, style))
+        for place, line in enumerate(lines or [""])
+    ]
+
+
+def _variant(root: ModelRoot, standing: VariantStanding, width: int) -> list[Line]:
     variant = standing.variant
     where = f"{variant.folder.name}/  " if variant.folder != root.path else ""
-    lines: list[Line] = [("", ""), (f"{where}{standing.title}, {standing.word}", "bold")]
-    lines += [(f"  {_component(component)}", "") for component in variant.components.values()]
-    return lines + _verdicts(standing.verdicts)
+    style = f"bold {STYLES[standing.word]}"
+    title = f"{where}{standing.title}, {standing.word}"
+    lines = _hanging(f"{SIGNS[standing.word]} ", title, style, width)
+    lines += [_component(component) for component in variant.components.values()]
+    return lines + _verdicts(standing.verdicts, width)
 
 
-def _component(component: Component) -> str:
-    return f"{TITLES[component.kind]:<8} {component.scheme:<5} {size(component.nbytes)}"
+def _component(component: Component) -> Line:
+    title = f"  {TITLES[component.kind]:<13} "
+    return (title, ""), (f"{component.scheme:<5} {size(component.nbytes):>9}", "$text-muted")
 
 
-def _verdicts(told: Sequence[Verdict]) -> list[Line]:
+def _loose(root: ModelRoot, width: int) -> list[Line]:
+    """What lies beside the variants."""
+    others = [(*_component(c), (f"  {c.files[0].name}", "")) for c in root.others if c.files]
+    lines: list[Line] = [BLANK, _line("beside them", "bold"), *others] if others else []
+    loras = [lora_in_words(lora) for lora in root.loras if lora.files]
+    lines += [BLANK, _line("LoRAs", "bold")] if loras else []
+    return lines + [line for lora in loras for line in _hanging("  ", lora, "", width)]
+
+
+def _verdicts(told: Sequence[Verdict], width: int) -> list[Line]:
+    """What is wrong, and below it what mends it: a command stays in one piece, to be copied."""
     lines: list[Line] = []
     for verdict in told:
         line, fix = in_words(verdict)
-        lines.append((f"  {line}", "$text-muted" if verdict.state == "elsewhere" else "$warning"))
+        style = "$text-muted" if verdict.state == "elsewhere" else "$warning"
+        lines += _hanging("  ", line, style, width)
         if fix:
-            lines.append((f"    → {fix}", "$accent"))
+            lines.append(_line(f"  → {fix}", "$accent"))
     return lines

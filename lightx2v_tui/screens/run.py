@@ -1,273 +1,263 @@
-"""The run: stages, steps, memory, cancel, and the path of the result."""
+"""The run: stages, steps, pictures, meters, the line behind it, and the path of the result."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from pathlib import Path
 
-from textual import work
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Container, VerticalScroll
-from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Footer, Static
 
-from engine.spec.events import STAGES, CancelledByUser, Done, Failed, describe_lora
+from engine.spec.events import Done, Failed
+from engine.spec.job import Job, Previews
+from lightx2v_tui import eta
 from lightx2v_tui.jobs import Plan
-from lightx2v_tui.messages import CancelWanted, ErrorMet, MachineRead, RunWanted
-from lightx2v_tui.runs import RunFolder
+from lightx2v_tui.launcher import Launcher, Run
+from lightx2v_tui.messages import CancelWanted, ErrorMet, PauseWanted, RunWanted
+from lightx2v_tui.output import printable
 from lightx2v_tui.screens.dialogs import Question
-from lightx2v_tui.tracker import RunView, StageView, Tracker
-from lightx2v_tui.units import duration, seconds, size
+from lightx2v_tui.screens.run_frame import RunFrame
+from lightx2v_tui.screens.run_machine import ForeseeingScreen
+from lightx2v_tui.tracker import RunView
+from lightx2v_tui.units import duration, seconds
 from lightx2v_tui.widgets.bars import TitleBar
-from lightx2v_tui.widgets.meters import bar, history
+from lightx2v_tui.widgets.facts import Facts
+from lightx2v_tui.widgets.log_pane import LogPane
+from lightx2v_tui.widgets.meter_panel import MeterPanel
+from lightx2v_tui.widgets.notes import Notes
+from lightx2v_tui.widgets.outcome import Outcome, Result, ending_of
+from lightx2v_tui.widgets.preview import PreviewPanel
+from lightx2v_tui.widgets.stages import StageList
 
 INTERVAL = 0.5  # seconds between two drawings of the progress
 METER_INTERVAL = 1.0
-HISTORY = 240
+#: Actions that are for a run under way, or for one that has ended: never for both.
+ONE_TIME = ("pause", "cancel", "again", "copy", "play")
+STILL_RUNNING = "The run has not ended yet."
+HAS_ENDED = "The run has ended."
 
 
-class Line(Static):
-    """One line that is sent to the terminal only when it says something new."""
+class RunScreen(RunFrame, ForeseeingScreen):
+    """One run, live, and its end; then the next one of the line."""
 
-    DEFAULT_CSS = "Line { height: 1; } Line.-unknown { display: none; }"
-    _shown: Content | None = None
-
-    def show(self, content: Content) -> None:
-        """Show a line."""
-        self.remove_class("-unknown")
-        if content != self._shown:
-            self._shown = content
-            self.update(content)
-
-
-class RunScreen(Screen[None]):
-    """One run, live, and its end."""
-
-    CSS_PATH = "run.tcss"
     BINDINGS = [
-        Binding("c", "cancel", "Cancel", id="run.cancel", tooltip="Cancel this run"),
+        Binding("space", "pause", "Pause", id="run.pause", tooltip="Let the run wait, or go on"),
         Binding("r", "again", "Again", id="run.again", tooltip="Run again with the same seed"),
-        Binding("n", "new_seed", "New seed", id="run.new_seed", tooltip="Run again, another seed"),
-        Binding("y", "copy", "Copy", id="run.copy", tooltip="Copy the path of the video"),
+        Binding("n", "new_seed", "New seed", id="run.new_seed",
+                tooltip="Run with another seed, after this one"),
+        Binding("u", "put_back", "Undo", id="run.put_back", show=False,
+                tooltip="Put the run back that was taken out of the line"),
+        Binding("left_square_bracket", "look(-1)", "Earlier run", id="run.earlier", show=False,
+                tooltip="Look at the run before this one"),
+        Binding("right_square_bracket", "look(1)", "Later run", id="run.later", show=False,
+                tooltip="Look at the run after this one"),
         Binding("escape", "back", "Back", id="run.back", tooltip="Back; a run goes on"),
-    ]
+    ]  # fmt: skip
 
-    def __init__(self, plan: Plan, folder: RunFolder, tracker: Tracker) -> None:
+    def __init__(self, launcher: Launcher, run: Run) -> None:
         super().__init__(classes="run")
-        self._plan, self._folder, self._tracker = plan, folder, tracker
-        self._ram: deque[float] = deque(maxlen=HISTORY)
-        self._vram: deque[float] = deque(maxlen=HISTORY)
-        self._cancelling = False
-        self._error_is_new = False
-
-    def compose(self) -> ComposeResult:
-        """Build the screen."""
-        yield TitleBar()
-        with VerticalScroll(id="content"):
-            with Container(id="progress", classes="panel") as panel:
-                panel.border_title = "Progress"
-                for stage in self._view.stages:
-                    yield Line(id=f"stage-{stage.name}")
-                yield Line(id="current")
-                yield Line(id="lora", classes="-unknown")
-            with Container(id="memory", classes="panel") as panel:
-                panel.border_title = "Memory"
-                yield Line(id="ram")
-                yield Line(id="vram", classes="-unknown")
-                yield Line(id="gpu", classes="-unknown")
-            with Container(id="result", classes="panel") as panel:
-                panel.border_title = "Video"
-                yield Static(id="outcome", markup=False)
-        yield Footer(show_command_palette=False)
+        self._launcher, self._run = launcher, run
+        self._asked: Run | None = None  # which run is to be cancelled
+        self._cancelling: Run | None = None
+        self._ended_early = False  # before there was a screen to show it on
 
     def on_mount(self) -> None:
         """Start drawing."""
-        job = self._plan.job
-        model = self._plan.preset.model_path
-        self.query_one(TitleBar).place = f"{model.name if model else 'Run'} › Run"
-        clip = f"CLIP {job.clip.precision.value}, " if job.clip else ""
-        vae = "tiny VAE" if job.tiny_vae else "full VAE"
-        facts = (
-            f"{job.width}x{job.height}, {job.frames} frames at {job.fps} fps, seed {job.seed}\n"
-            f"DiT {job.dit.precision.value}, T5 {job.t5.precision.value}, {clip}{vae}, "
-            f"{job.device} {job.compute_dtype.value}\n"
-        )
-        self._facts = f"{facts}{job.prompt}"
-        self.query_one("#outcome", Static).update(Content(self._facts))
-        self._drawing = self.set_interval(INTERVAL, self._draw)
-        self._metering = self.set_interval(METER_INTERVAL, self._read_machine)
-        self._read_machine()
+        self._drawing = self.set_interval(INTERVAL, self._draw, pause=True)
+        self._metering = self.set_interval(METER_INTERVAL, self.read_machine, pause=True)
+        self.show_run(self._run)
+
+    def show_run(self, run: Run) -> None:
+        """Show a run from now on, whether it is under way or has ended."""
+        self._run, self._frames, self.ram_peak = run, (), 0
+        model, runs = run.plan.preset.model_path, self._launcher.runs
+        which = f"Run {runs.index(run) + 1} of {len(runs)}" if run in runs and runs[1:] else "Run"
+        self.query_one(TitleBar).place = f"{printable(model.name)} › {which}" if model else which
+        for facts in self.query(Facts):
+            facts.show(run.plan.job)
+        self.query_one(MeterPanel).begin()
+        self.query_one(Outcome).clear()
+        self.follow_log(run.folder.log)
+        self.query_one(PreviewPanel).say("Preview", _no_picture(run.plan.job))
+        if run.ended:
+            news, self._ended_early = self._ended_early, False
+            self._show_end(news=news)
+            return
+        self._drawing.resume()
+        self._metering.resume()
+        self.read_machine()
         self._draw()
-        if self._view.terminal is not None:
-            self._show_end()
+        self.refresh_bindings()
+
+    @property
+    def run_shown(self) -> Run:
+        """The run that stands on the screen."""
+        return self._run
+
+    @property
+    def made(self) -> Path | None:
+        """The video, once there is one."""
+        return self._run.plan.job.output if isinstance(self._view.terminal, Done) else None
 
     @property
     def _view(self) -> RunView:
-        return self._tracker.view
+        return self._run.tracker.view
 
     def _draw(self) -> None:
-        now = time.monotonic()
-        view = self._view
+        now, view = time.monotonic(), self._view
         if view.terminal is None:
-            state = "cancelling…" if self._cancelling else "running"
-            self.query_one(TitleBar).state = f"{state} {seconds(view.total(now))}"
-        for stage in view.stages:
-            self.query_one(f"#stage-{stage.name}", Line).show(
-                _stage_line(stage, now, skipped=view.skipped(stage))
+            self.query_one(TitleBar).state = self._state(view, now)
+        self.query_one(StageList).show(view, now)
+        self.query_one(Notes).show(view.waiting, view.notes)
+        if view.preview is not None and view.terminal is None:
+            title = f"Preview, step {view.preview.step}"
+            self.query_one(PreviewPanel).play(title, view.preview.frames)
+        self.show_waiting()
+        self.keep_place()
+
+    def _state(self, view: RunView, now: float) -> str:
+        spent = seconds(view.total(now))
+        if self._cancelling is self._run:
+            return f"cancelling… {spent}"
+        if view.paused is not None:
+            return f"paused {spent}"
+        whole = eta.whole(view, now, self._launcher.earlier(self._run))
+        return f"running {spent}" + (f", about {seconds(whole)} to go" if whole is not None else "")
+
+    def run_ended(self, run: Run) -> None:
+        """A run has ended, and the next one may have begun: show what is worth seeing."""
+        if not self.is_mounted:
+            self._ended_early = True
+            return
+        newest = self._launcher.run
+        if run is not self._run:  # somebody looks back at an earlier one
+            self._toast(run)
+        elif newest is not None and newest is not run:
+            self._toast(run)
+            self.show_run(newest)
+        else:
+            if not self.is_current:
+                self._toast(run)
+            self._show_end(news=True)
+        self.show_waiting()
+        self.refresh_bindings()
+
+    def _toast(self, run: Run) -> None:
+        """Tell how a run ended that is not shown."""
+        if run.tracker.view.terminal is not None:
+            told = ending_of(run.tracker.view.terminal)
+            look = "\nh shows it, and its log." if told.severity == "error" else ""
+            self.notify(
+                f"{told.text}{look}", title=told.title, severity=told.severity, markup=False
             )
-        self.query_one("#current", Line).show(self._current_line(view, now))
-        if view.loras:
-            told = [f"{lora.path.name}: {describe_lora(lora)}" for lora in view.loras]
-            self.query_one("#lora", Line).show(Content("LoRA " + "; ".join(told)))
 
-    def _current_line(self, view: RunView, now: float) -> Content:
-        stage = view.current
-        if stage is not None and stage.name == "prepare":
-            return Content("Loading PyTorch and transformers, once after each start…")
-        if stage is None or not stage.total:
-            return Content("")
-        width = max(10, min(60, self.size.width - 44))
-        text = f"{bar(stage.done / stage.total, width)} {_amount(stage)}"
-        if stage.name == "denoise" and view.seconds_per_step is not None:
-            text += f"  {view.seconds_per_step:.2f} s/it"
-        remaining = view.remaining(now)
-        return Content(text + (f"  ETA {seconds(remaining)}" if remaining is not None else ""))
-
-    @work(thread=True, exit_on_error=False, group="machine")
-    def _read_machine(self) -> None:
-        from lightx2v_tui.gpus import read_gpus
-        from lightx2v_tui.host import read_memory
-
-        self.post_message(MachineRead(read_gpus(), read_memory()))
-
-    def on_machine_read(self, message: MachineRead) -> None:
-        """Draw the meters."""
-        memory = message.memory
-        self._ram.append(1 - memory.available / memory.total)
-        width = max(8, min(30, self.size.width - 62))
-        line = _meter("RAM ", self._ram, memory.total - memory.available, memory.total, width)
-        self.query_one("#ram", Line).show(Content(f"{line} app {size(memory.process)}"))
-        for gpu in message.gpus.gpus[:1]:
-            if gpu.total_bytes:
-                self._vram.append(gpu.used_bytes / gpu.total_bytes)
-                line = _meter("VRAM", self._vram, gpu.used_bytes, gpu.total_bytes, width)
-                self.query_one("#vram", Line).show(Content(line))
-            readings = ((gpu.utilization, "% busy"), (gpu.temperature, "°C"), (gpu.power, "W"))
-            facts = [f"{value:.0f} {unit}" for value, unit in readings if value is not None]
-            self.query_one("#gpu", Line).show(Content(f"GPU  {gpu.name}  {'  '.join(facts)}"))
-
-    def run_ended(self) -> None:
-        """The engine is idle: show how the run ended, and what went wrong to whoever watches."""
-        self._error_is_new = True
-        if self.is_mounted:
-            self._show_end()
-
-    def _show_end(self) -> None:
-        self._drawing.stop()
-        self._metering.stop()
-        self._draw()
-        self._cancelling = False
-        title, outcome = self.query_one(TitleBar), self.query_one("#outcome", Static)
-        match self._view.terminal:
+    def _show_end(self, *, news: bool = False) -> None:
+        """Show how the run ended; an error is told to whoever watches only while it is news."""
+        self._cancelling = None
+        self._drawing.pause()
+        self._metering.pause()
+        view = self._view
+        total = view.total(time.monotonic())
+        peak = max(view.ram_peak, self.ram_peak)
+        self.query_one(StageList).show(view, view.started + total)
+        self.query_one(Notes).show("", view.notes)
+        run = self._run
+        if view.terminal is not None:
+            kept = run.folder.checkpoint.exists()
+            result = Result(view.terminal, total, run.plan.job.seed, run.folder.log, kept)
+            self.query_one(Outcome).show(result)
+        panel = self.query_one(MeterPanel)
+        if (expected := self._launcher.expected(self._run)) is not None:
+            panel.expect(expected)
+        panel.show_end(view.memory, peak)
+        self.query_one(LogPane).rest()
+        title, preview = self.query_one(TitleBar), self.query_one(PreviewPanel)
+        if view.preview is not None:
+            preview.play_once(f"Preview, step {view.preview.step}", view.preview.frames)
+        match view.terminal:
             case Done(path=path):
-                total = duration(self._view.total(time.monotonic()))
-                title.state = f"done in {total}"
-                nbytes = path.stat().st_size if path.exists() else 0
-                made = f"Made in {total}, seed {self._plan.job.seed}."
-                outcome.update(
-                    Content.assemble(
-                        ("Saved ", "bold $success"),
-                        (str(path), "bold"),
-                        f"\n{size(nbytes)}. {made} y copies the path, for scp.\n\n{self._facts}",
-                    )
-                )
+                title.state = f"done in {duration(total)}"
+                self.show_video(path)
             case Failed(error=error):
                 title.state = "failed"
-                outcome.update(
-                    Content.assemble(
-                        (f"{error}\nlog: {self._folder.log}", "$error"), f"\n\n{self._facts}"
-                    )
-                )
-                if self._error_is_new:
-                    self.post_message(ErrorMet(error, str(self._folder.log)))
-                self._error_is_new = False
-            case CancelledByUser():
+                if news:
+                    self.post_message(ErrorMet(error, str(self._run.folder.log)))
+            case _:
                 title.state = "cancelled"
-                outcome.update(Content(f"Cancelled; nothing was written.\n\n{self._facts}"))
+        self.show_waiting()
+        self.keep_place()
         self.refresh_bindings()
-        self.call_after_refresh(self.query_one("#result").scroll_visible, animate=False)
+        self.call_after_refresh(self.query_one(Outcome).scroll_visible, animate=False)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
-        """Grey out what cannot be done now."""
-        busy = self._view.terminal is None
-        allowed = {
-            "cancel": busy,
-            "again": not busy,
-            "new_seed": not busy,
-            "copy": isinstance(self._view.terminal, Done),
-        }
-        return True if allowed.get(action, True) else None
+    def reason_against(self, action: str) -> str:
+        """Say why an action cannot be done now; empty where it can."""
+        ended, runs = self._run.ended, self._launcher.runs
+        return {
+            "pause": HAS_ENDED if ended else "",
+            "cancel": HAS_ENDED if ended else "",
+            "play": "" if self._frames else "There is no video to show.",
+            "again": "" if ended else STILL_RUNNING,
+            "copy": "" if isinstance(self._view.terminal, Done) else "There is no video yet.",
+            "put_back": "" if self._launcher.dropped else "Nothing was taken out of the line.",
+            "look": "" if runs[1:] else "There is no other run.",
+        }.get(action, "")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Grey out what cannot be done now, but keep what belongs to the end out of the footer."""
+        allowed = super().check_action(action, parameters)
+        return False if allowed is None and action in ONE_TIME else allowed
+
+    def action_pause(self) -> None:
+        """Let the run wait, or go on."""
+        self.post_message(PauseWanted())
 
     def action_cancel(self) -> None:
         """Cancel, after asking."""
-        text = "The video is not finished; nothing of it is kept."
+        self._asked = self._run
+        waiting = len(self._launcher.waiting)
+        then = f" Then the next run starts ({waiting} waiting)." if waiting else ""
+        text = f"The steps that were done are kept: u in the history goes on with it.{then}"
         self.app.push_screen(Question("Cancel this run?", text), self._cancel)
 
     def _cancel(self, yes: bool | None) -> None:
-        if yes and self._view.terminal is None:
-            self._cancelling = True
+        """Cancel the run that was asked about: another one may be under way by now."""
+        if yes and self._asked is self._launcher.run and self._asked and not self._asked.ended:
+            self._cancelling = self._asked
             self.post_message(CancelWanted())
             self._draw()
 
     def action_again(self) -> None:
         """Run the same job again."""
-        self._restart(self._plan)
+        self._want(self._run.plan)
 
     def action_new_seed(self) -> None:
-        """Run again with the next random seed."""
+        """Run with another random seed, beside this video where it has a name of its own."""
         import secrets
 
-        self._restart(self._plan.with_seed(secrets.randbelow(2**32)))
+        plan = self._run.plan
+        old, new = plan.job.seed, secrets.randbelow(2**32)
+        plan = plan.with_seed(new)
+        if not self._run.own_folder:
+            output = plan.job.output
+            plan = plan.with_output(
+                output.with_stem(f"{output.stem.removesuffix(f'-{old}')}-{new}")
+            )
+        self._want(plan)
 
-    def _restart(self, plan: Plan) -> None:
-        own_folder = self._plan.job.output == self._folder.output
-        self.post_message(RunWanted(plan, own_folder))
+    def _want(self, plan: Plan) -> None:
+        self.post_message(RunWanted(plan, self._run.own_folder))
 
-    def action_copy(self) -> None:
-        """Copy the path of the video to the terminal's clipboard."""
-        path = self._plan.job.output
-        self.app.copy_to_clipboard(str(path))
-        self.notify(str(path), title="Copied", markup=False)
-
-    def action_back(self) -> None:
-        """Back to the form; a run goes on and can be viewed again."""
-        self.app.pop_screen()
-
-
-def _meter(name: str, values: deque[float], used: int, total: int, width: int) -> str:
-    amount = f"{size(used)} of {size(total)}"
-    return f"{name} {bar(values[-1], width)} {amount:<20} {history(list(values), width // 2)}"
-
-
-def _stage_line(stage: StageView, now: float, *, skipped: bool) -> Content:
-    title = f"{STAGES[stage.name]:<24}"
-    if skipped:
-        return Content.assemble((f"✓ {title}", "$success"), " kept from the run before")
-    if stage.started is None:
-        return Content.styled(f"○ {title}", "dim")
-    if stage.ended is None:
-        spent = seconds(now - stage.started)
-        return Content.assemble((f"● {title}", "bold $accent"), f" {spent}  {stage.detail}")
-    spent = duration(stage.ended - stage.started)
-    if stage.broken_off:
-        return Content.assemble((f"✗ {title}", "$warning"), f" {spent}")
-    return Content.assemble((f"✓ {title}", "$success"), f" {spent}")
+    def action_look(self, by: int) -> None:
+        """Look at another run of this session."""
+        runs = self._launcher.runs
+        here = runs.index(self._run) if self._run in runs else 0
+        if 0 <= here + by < len(runs):
+            self.show_run(runs[here + by])
+        else:
+            self.notify("This is the first run." if by < 0 else "This is the newest run.")
 
 
-def _amount(stage: StageView) -> str:
-    if stage.name.startswith("load"):
-        return f"{size(stage.done)} of {size(stage.total)}"
-    unit = "step" if stage.name == "denoise" else "frame"
-    return f"{unit} {stage.done}/{stage.total}"
+def _no_picture(job: Job) -> str:
+    """Why there is no picture yet."""
+    if job.preview is Previews.OFF:
+        return "This run makes no previews; its video is shown at the end."
+    return "The first picture comes after the first step."

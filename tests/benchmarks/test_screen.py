@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal import ENTER, ESCAPE, Terminal
+from lightx2v_tui import settings
+from tests.terminal import ESCAPE, Terminal
 
 pytestmark = pytest.mark.benchmark
 
@@ -30,6 +31,7 @@ class Minimal(App):
 Minimal().run()
 """
 ATTEMPTS = 3
+GENERATE = "\x07"  # ctrl+g
 LONG = [
     "--set",
     "target_width=832",
@@ -68,38 +70,86 @@ def test_first_paint_against_a_minimal_app(demo_model: Path) -> None:
     assert medians[2] / medians[0] <= 1.5
 
 
-def test_bytes_a_second(demo_model: Path) -> None:
+#: The app with pictures at 2 Hz, twice as often as it shows them otherwise.
+TWICE = """
+import sys
+from lightx2v_tui.widgets import preview
+preview.INTERVAL = 0.5
+from lightx2v_tui.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_bytes_a_second_without_pictures(demo_model: Path) -> None:
     """Nothing while idle; under 4 kB/s while generating."""
-    with Terminal.app("demo", "--dest", str(demo_model.parent), *LONG) as terminal:
+    settings.change(preview=False)
+    for size in ((80, 24), (120, 36), (160, 50)):
+        place = {"columns": size[0], "rows": size[1]}
+        with Terminal.app("demo", "--dest", str(demo_model.parent), *LONG, **place) as terminal:
+            terminal.wait("Generate")
+            terminal.rest(2)
+            idle = terminal.rest(4)
+            terminal.press(GENERATE)
+            terminal.wait("● Denoise")
+            running = terminal.rest(8) / 8
+        print(f"\n{size}: bytes a second: idle {idle / 4:.0f}, running {running:.0f}")
+        assert idle == 0
+        assert running < 4000
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 50)])
+def test_bytes_a_second_with_pictures_at_2_hz(demo_model: Path, size: tuple[int, int]) -> None:
+    """Under 60 kB/s, for pictures of noise in 24 bits: the worst there are."""
+    command = ("demo", "--dest", str(demo_model.parent), *LONG)
+    place = {"columns": size[0], "rows": size[1]}
+    with Terminal(sys.executable, "-c", TWICE, *command, **place) as terminal:
         terminal.wait("Generate")
         terminal.rest(1)
-        idle = terminal.rest(4)
-        terminal.press(ENTER)
-        terminal.wait("● Denoise")
+        terminal.press(GENERATE)
+        terminal.wait("Preview, step 1", seconds=120)
+        terminal.rest(2)
         running = terminal.rest(8) / 8
-    print(f"\nbytes a second: idle {idle / 4:.0f}, running {running:.0f}")
-    assert idle == 0
-    assert running < 4000
+    print(f"\n{size}: bytes a second with pictures: {running:.0f}")
+    assert 1000 < running < 60_000
 
 
-def test_key_to_paint_while_generating(demo_model: Path) -> None:
-    """Prints the time from a key to the first bytes, over a whole CPU generation."""
+def test_an_ended_run_sends_nothing(demo_model: Path) -> None:
+    """Once the video's frames were shown, the screen is still."""
+    with Terminal.app("demo", "--dest", str(demo_model.parent)) as terminal:
+        terminal.wait("Generate")
+        terminal.rest(1)
+        terminal.press(GENERATE)
+        terminal.wait("Saved", seconds=120)
+        terminal.rest(25)
+        assert terminal.rest(4) == 0
+
+
+def key_times(demo_model: Path) -> list[float]:
+    """Milliseconds from a key to the first bytes, a hundred times over a CPU generation."""
     times: list[float] = []
     with Terminal.app("demo", "--dest", str(demo_model.parent), *LONG) as terminal:
         terminal.wait("Generate")
         terminal.rest(0.5)
-        terminal.press(ENTER)
+        terminal.press(GENERATE)
         terminal.wait("Prepare engine")
         for _ in range(50):
             times.append(terminal.press("?"))
             terminal.rest(0.15)
             times.append(terminal.press(ESCAPE))
             terminal.rest(0.15)
-    times.sort()
-    late = sum(time > 400 for time in times)
-    print(
-        f"\nkey to paint: median {statistics.median(times):.0f} ms, "
-        f"95 % {times[int(len(times) * 0.95)]:.0f} ms, worst {times[-1]:.0f} ms, "
-        f"{late} of {len(times)} over 400 ms"
-    )
-    assert len(times) == 100
+    return sorted(times)
+
+
+def test_key_to_paint_while_generating(demo_model: Path) -> None:
+    """Under 50 ms in the middle, while the engine takes every core."""
+    for _ in range(ATTEMPTS):  # another program on the machine must not decide
+        times = key_times(demo_model)
+        late = sum(time > 400 for time in times)
+        print(
+            f"\nkey to paint: median {statistics.median(times):.0f} ms, "
+            f"95 % {times[int(len(times) * 0.95)]:.0f} ms, worst {times[-1]:.0f} ms, "
+            f"{late} of {len(times)} over 400 ms"
+        )
+        if statistics.median(times) < 50:
+            break
+    assert statistics.median(times) < 50

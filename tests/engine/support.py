@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from engine.models.tiny_vae import TinyVae
 from engine.models.vae import WanVae
 from engine.pipeline import run
 from engine.spec.architecture import TinyVaeArchitecture, VaeArchitecture
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.errors import CheckpointError
 from engine.spec.events import BytesRead, Event
 from engine.spec.job import Job, Weights

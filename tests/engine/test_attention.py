@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Event as StopEvent
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from engine.build import make_cancellable
 from engine.ops import attention
 from engine.ops.attention import Attention
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.errors import Cancelled
 from tests.engine.support import relative
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from engine.models.wan import WanTransformer, keeps_float32
 from engine.ops.linear import DequantLinear, Fp8Linear, Int8Linear, QuantizedLinear
 from engine.ops.quantize import per_channel
 from engine.spec.architecture import DitArchitecture
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.errors import Cancelled
 from engine.spec.keys import same_names
 from engine.spec.precision import Precision, QuantCompute

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from engine import checkpoint
 from engine.checkpoint import read_headers, stream
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.errors import Cancelled, CheckpointError
 from engine.spec.header import Header, read_header
 

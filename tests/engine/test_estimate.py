@@ -8,7 +8,6 @@ import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from threading import Event as StopEvent
 from typing import Any
 
 import pytest
@@ -29,15 +28,18 @@ from engine.pipeline import Engine, run
 from engine.spec import activations
 from engine.spec.activations import Linear, Products
 from engine.spec.architecture import (
+    ClipArchitecture,
     DitArchitecture,
     T5Architecture,
     TinyVaeArchitecture,
     VaeArchitecture,
 )
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.estimate import Machine, estimate
-from engine.spec.events import STAGES, BytesRead, Done
+from engine.spec.events import STAGES, BytesRead, Done, StageStarted
 from engine.spec.footprint import FLOAT32_NAMES, PARTS, footprint
-from engine.spec.job import Weights
+from engine.spec.header import read_header
+from engine.spec.job import Previews, Weights
 from engine.spec.memory import STAGES_OF
 from engine.spec.precision import ComputeDtype, Precision
 from tests.engine.support import make_job
@@ -209,16 +211,40 @@ def test_weights_kept_and_bytes_read_are_exact(
     assert estimate(job, ROOMY).disk_read == sum(read.values())
 
 
+@pytest.mark.parametrize("tiny", [False, True])
+def test_a_tiny_vae_for_previews_is_counted(tiny: bool, demo_model: Path, tmp_path: Path) -> None:
+    plain = make_job(demo_model, tmp_path / "a.mp4", tiny=tiny)
+    weights = Weights((demo_model / "distill_models" / "taew2_1.pth",), Precision.BF16)
+    job = replace(plain, preview=Previews.TINY_VAE, preview_vae=weights)
+    engine = Engine()
+    events = list(run(job, StopEvent(), engine))
+    assert isinstance(events[-1], Done)
+    stage, read = "", 0
+    for event in events:
+        stage = event.stage if isinstance(event, StageStarted) else stage
+        if isinstance(event, BytesRead) and event.done == event.total:
+            read += event.total
+            assert event.component != "tiny VAE" or tiny or stage == "load_dit"
+    assert estimate(job, ROOMY).disk_read == read
+    kept = sum(value.nbytes for value in engine._loaded["preview_vae"].model.parameters())
+    on_gpu = [replace(each, device="cuda:0") for each in (plain, job)]
+    before, after = ({s.name: s.vram for s in estimate(each, ROOMY).stages} for each in on_gpu)
+    assert after["denoise"] >= before["denoise"] + kept
+    assert after["load_t5"] == before["load_t5"]
+    latents = replace(on_gpu[0], preview=Previews.LATENTS)
+    assert estimate(latents, ROOMY) == estimate(on_gpu[0], ROOMY)
+
+
 @pytest.mark.golden
 def test_weights_of_the_image_encoders_are_exact(golden: Path) -> None:
     folder = golden / "Tiny-I2V-LightX2V" / "original"
     clip, vae = next(folder.glob("*clip*")), folder / "Wan2.1_VAE.pth"
     shapes = footprint("clip", Weights((clip,), Precision.BF16)).shapes
-    arch = stages.ClipArchitecture.from_shapes(shapes)
+    arch = ClipArchitecture.from_shapes(shapes)
     with torch.device("meta"):
         tower = ClipVision(arch)
         encoder = WanVae(
-            VaeArchitecture.from_shapes(stages.read_header(vae).shapes),
+            VaeArchitecture.from_shapes(read_header(vae).shapes),
             with_encoder=True, with_decoder=False,
         )  # fmt: skip
     for kind, path, model in (("clip", clip, tower), ("vae_encoder", vae, encoder)):
@@ -256,10 +282,10 @@ def test_resident_memory_of_the_tiny_model(
 
 PEAK = """
 import base64, pickle, sys
-from threading import Event
+from engine.spec.control import RunControl
 from engine.pipeline import run
 job = pickle.loads(base64.b64decode(sys.argv[1]))
-last = list(run(job, Event()))[-1]
+last = list(run(job, RunControl()))[-1]
 assert type(last).__name__ == "Done", last
 for line in open("/proc/self/status"):
     if line.startswith("VmHWM:"):

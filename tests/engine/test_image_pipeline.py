@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ from engine.models.vae import WanVae
 from engine.models.wan import WanTransformer
 from engine.pipeline import Engine, run
 from engine.spec.architecture import ClipArchitecture, DitArchitecture
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.errors import JobError
 from engine.spec.events import BytesRead, CancelledByUser, Done, Event, Failed, StageStarted
 from engine.spec.job import Guidance, Job, Placing, Placings, StepDistill

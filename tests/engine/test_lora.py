@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from engine.lora import LoraLinear, LoraReport, apply_loras
 from engine.models.wan import WanTransformer, rope_table
 from engine.ops.linear import QuantizedLinear
 from engine.spec.architecture import DitArchitecture
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.errors import Cancelled, CheckpointError
 from engine.spec.events import Done, Failed, LoraApplied
 from engine.spec.job import Lora
@@ -54,7 +54,23 @@ def write(path: Path, state: Mapping[str, Tensor]) -> Path:
 
 def apply(model: WanTransformer, *loras: Lora, dtype: torch.dtype = torch.float32) -> LoraReport:
     """Apply LoRAs; gives the report of the last."""
-    return apply_loras(model, loras, dtype, StopEvent())[-1]
+    return applied(model, loras, dtype)[-1]
+
+
+def applied(
+    model: WanTransformer,
+    loras: Sequence[Lora],
+    dtype: torch.dtype = torch.float32,
+    stop: StopEvent | None = None,
+) -> list[LoraReport]:
+    """Apply LoRAs to the end; gives all reports."""
+    applying = apply_loras(model, loras, dtype, stop or StopEvent())
+    while True:
+        try:
+            next(applying)
+        except StopIteration as end:
+            reports: list[LoraReport] = end.value
+            return reports
 
 
 def parameters(model: WanTransformer) -> dict[str, Tensor]:
@@ -224,7 +240,7 @@ def test_several_loras_add_up_each_with_its_strength(tmp_path: Path) -> None:
         state = {f"{Q}.lora_A.weight": down, f"{Q}.lora_B.weight": up}
         loras.append(Lora(write(tmp_path / f"{number}.safetensors", state), strength))
         changed += strength * (up @ down)
-    reports = apply_loras(model, loras, torch.float32, StopEvent())
+    reports = applied(model, loras)
     assert [report.path for report in reports] == [lora.path for lora in loras]
     expect(model, before, {f"{Q}.weight": changed})
 
@@ -345,7 +361,7 @@ def test_a_stop_event_ends_reading_a_lora(tmp_path: Path) -> None:
     stop = StopEvent()
     stop.set()
     with pytest.raises(Cancelled):
-        apply_loras(network(), [lora], torch.float32, stop)
+        applied(network(), [lora], stop=stop)
 
 
 # Beside codes: the demo model's own quantized files.

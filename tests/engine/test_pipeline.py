@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Event as StopEvent
 from typing import Any
 
 import av
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from engine.pipeline import run
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.events import (
     TERMINAL,
     BytesRead,

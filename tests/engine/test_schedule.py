@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.schedule import StepDistillSampler, draw_noise, shifted_sigmas
-from engine.spec.job import StepDistill
+from engine.schedule import StepDistillSampler, draw_noise, make_sampler, shifted_sigmas
+from engine.spec.job import Euler, Schedule, StepDistill, UniPC
 
 DISTILLED = StepDistillSampler.from_spec(StepDistill((1000, 750, 500, 250), 5.0))
 
@@ -65,3 +65,20 @@ def test_a_seed_is_a_noise() -> None:
     assert torch.equal(noise(42), noise(42))
     assert torch.equal(noise(42), torch.randn(16, 3, 8, 12, generator=torch.manual_seed(42)))
     assert not torch.equal(noise(42), noise(43))
+
+
+@pytest.mark.parametrize("schedule", [StepDistill(), Euler(4), UniPC(4)], ids=type)
+def test_a_sampler_remembers_only_what_it_would(schedule: Schedule) -> None:
+    """What another sampler, or the same one after another step, remembers is refused."""
+    generator, latents = torch.Generator().manual_seed(0), torch.ones(1, 1, 2, 2)
+    walked = make_sampler(schedule)
+    for step in range(4):
+        latents = walked.step(step, latents, latents / 2, generator)
+        again = make_sampler(schedule)
+        again.restore(walked.state(), step + 1)
+        assert again.state().keys() == walked.state().keys()
+        with pytest.raises(ValueError, match="remember"):
+            make_sampler(schedule).restore({**walked.state(), "other": latents}, step + 1)
+        if isinstance(schedule, UniPC):
+            with pytest.raises(ValueError, match="remember"):
+                make_sampler(schedule).restore({}, step + 1)

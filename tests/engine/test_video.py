@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.spec.errors import EngineError
@@ -142,3 +143,18 @@ def test_a_name_that_passes_the_check_can_be_written(length: int, folder: Path) 
         return
     write(path, grey(0.0))
     assert list(folder.iterdir()) == [path]
+
+
+def test_the_same_frames_are_the_same_bytes_whatever_memory_held_before(folder: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(1, 3, 6, 6, generator=generator) * 2 - 1
+    wide = F.interpolate(coarse, (HEIGHT + 16, WIDTH + 16), mode="bicubic")[0]
+    panned = [wide[:, step : step + HEIGHT, 2 * step : 2 * step + WIDTH] for step in range(8)]
+    seen = set()
+    for number in range(12):
+        sizes = torch.randint(100, 60_000, (200,), generator=generator).tolist()
+        garbage = [torch.full((size,), number * size % 251, dtype=torch.uint8) for size in sizes]
+        del garbage
+        write(folder / "a.mp4", torch.stack(panned, 1))
+        seen.add((folder / "a.mp4").read_bytes())
+    assert len(seen) == 1

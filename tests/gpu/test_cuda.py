@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event as StopEvent
 from threading import Timer
 
 import pytest
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from engine.ops.linear import DequantLinear, QuantizedLinear, choose_linear
 from engine.ops.quantize import per_channel
 from engine.pipeline import Engine, run
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.events import (
     BytesRead,
     CancelledByUser,

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ import torch
 from engine.models.vae import WanVae
 from engine.pipeline import run
 from engine.spec.architecture import VaeArchitecture
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.estimate import Machine, estimate
 from engine.spec.events import Done
 from engine.spec.job import Guidance, Job, Placing, Placings, StepDistill, Weights

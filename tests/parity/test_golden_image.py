@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from threading import Event as StopEvent
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from engine.image import read_image
 from engine.models.vae import WanVae
 from engine.models.wan import WanTransformer, rope_table
 from engine.spec.architecture import VaeArchitecture
+from engine.spec.control import RunControl as StopEvent
 from engine.spec.header import read_header
 from engine.spec.job import Weights
 from engine.spec.precision import Precision, QuantCompute

@@ -41,6 +41,18 @@ async def until_text(pilot: Pilot[int], text: str, seconds: float = 60.0) -> Non
     await until(pilot, lambda: text in text_of(app), text, seconds)
 
 
+async def until_words(pilot: Pilot[int], words: str, seconds: float = 60.0) -> None:
+    """Wait until `words` stand on the screen, wherever a box breaks its lines."""
+    app = pilot.app
+    assert isinstance(app, LightX2VApp)
+    boxes = str.maketrans(dict.fromkeys("│╭╮╰╯─▔▁▎▊", " "))
+
+    def there() -> bool:
+        return words in " ".join(text_of(app).translate(boxes).split())
+
+    await until(pilot, there, words, seconds)
+
+
 def cut_off(app: LightX2VApp) -> list[Widget]:
     """Widgets that reach over the right edge of the screen."""
     width = app.screen.size.width

@@ -10,6 +10,7 @@ import pytest
 
 from lightx2v_tui.catalog import ModelRoot, inspect_root
 from lightx2v_tui.screens.describe import explain, row
+from lightx2v_tui.screens.model_table import NAME
 from tests.unit import trees
 from tests.unit.helpers import dit_block, write_root, write_safetensors
 
@@ -26,7 +27,7 @@ def told(path: Path) -> list[str]:
 
 def badges(path: Path) -> tuple[str, set[str]]:
     """The badges of a model's row, and their styles."""
-    cell = row(look(path), 40, remembered=False, twin=False)[-1]
+    cell = row(look(path), remembered=False, twin=False)["Variants"]
     return cell.plain.strip(), {str(span.style) for span in cell.spans}
 
 
@@ -40,10 +41,10 @@ def test_names_from_the_disk_hold_nothing_that_a_terminal_obeys(tmp_path: Path, 
     root = look(path)
     for content in (
         explain(root, None, remembered=False),
-        *row(root, 40, remembered=False, twin=False),
+        *row(root, remembered=False, twin=False).values(),
     ):
         assert all(line.isprintable() for line in content.plain.split("\n"))
-    assert "\n" not in row(root, 40, remembered=False, twin=False)[0].plain
+    assert "\n" not in row(root, remembered=False, twin=False)[NAME].plain
 
 
 def test_sizes_and_schemes_stand_apart(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_sizes_and_schemes_stand_apart(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_read_has_a_question_mark_for_a_task(tmp_path: Path) -> None:
     path = write_root(tmp_path / "Model", {"original": "bf16"})
     os.truncate(path / "original" / "distill_model.safetensors", 20)
-    assert row(look(path), 40, remembered=False, twin=False)[1].plain == "?"
+    assert row(look(path), remembered=False, twin=False)["Task"].plain == "?"
 
 
 def test_the_marks_of_badges_are_explained_where_they_occur(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_the_marks_of_badges_are_explained_where_they_occur(tmp_path: Path) -> N
     (path / "fp8" / "models_t5_umt5-xxl-enc-fp8.pth").unlink()
     (path / "int8" / "block_1.safetensors").unlink()
     assert badges(path) == ("bf16 fp8+ int8!", {"$success", "$warning"})
-    assert "+ parts from elsewhere, ! something is missing" in told(path)[:4]
+    assert "+ parts from elsewhere, ! something is missing" in told(path)
     whole = write_root(tmp_path / "Whole", {"original": "bf16"})
     assert not any("something is missing" in line for line in told(whole))
 

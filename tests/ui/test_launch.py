@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 from textual.screen import Screen
-from textual.widgets import Button, Input, Static, TextArea
+from textual.widgets import Button, Input, Select, Static
 
-from engine.spec.job import Lora
 from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.forecast import Forecast
 from lightx2v_tui.gpus import Gpu, GpuReading
 from lightx2v_tui.screens.dialogs import ErrorDialog
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.units import size as readable
+from lightx2v_tui.widgets.loras import LoraRows
 from lightx2v_tui.widgets.matrix import Matrix
+from lightx2v_tui.widgets.verdict import Verdict
 from tests.ui.driver import cut_off, text_of, until, until_text
 
 MakeApp = Callable[..., LightX2VApp]
@@ -32,6 +34,13 @@ async def opened(pilot: Pilot[int]) -> LaunchScreen:
     return screen
 
 
+def told_of(screen: LaunchScreen) -> Forecast:
+    """What the form foresees now."""
+    forecast = screen.query_one(Verdict).forecast
+    assert forecast is not None
+    return forecast
+
+
 async def test_it_shows_everything_that_is_decided(
     make_app: MakeApp, size: tuple[int, int]
 ) -> None:
@@ -40,10 +49,14 @@ async def test_it_shows_everything_that_is_decided(
         await opened(pilot)
         shown = text_of(app)
         for word in ("DiT", "T5", "VAE", "bf16", "fp8", "int8", "full", "tiny", "Prompt", "64",
-                     "Frames", "Seed", "Output", "Generate", "4 steps"):  # fmt: skip
+                     "Size", "Frames", "Seed", "random", "1000 750 500 250", "Shift", "Offload",
+                     "Preview", "Output", "LoRAs", "Generate", "4 steps"):  # fmt: skip
             assert word in shown, word
         assert not cut_off(app)
         assert isinstance(app.focused, Button)
+        assert "Guidance" not in shown  # a distilled model is not guided
+        assert "Negative" not in shown
+        assert "First frame" not in shown
 
 
 async def test_arrows_and_space_pick_precisions(make_app: MakeApp) -> None:
@@ -82,23 +95,37 @@ async def test_a_precision_that_is_not_there_stays_visible_with_its_reason(
         ("width", "100", "width must be a multiple of 16"),
         ("height", "0", "height must be a multiple of 16"),
         ("frames", "0", "at least 1 frame"),
-        ("frames", "30", "29 frames (30 rounded to 4k+1)"),
-        ("seed", "", "seed is not a number"),
+        ("seed", "", "seed is empty"),
+        ("steps", "250 500", "steps must fall"),
     ],
 )
 async def test_numbers_are_judged_while_they_are_typed(
     make_app: MakeApp, field: str, value: str, words: str
 ) -> None:
     app = make_app(launch=True)
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test() as pilot:
         screen = await opened(pilot)
-        screen.query_one(f"#{field}", Input).value = value
-        await pilot.pause()
-        assert words in text_of(app)
+        place = screen.query_one(f"#{field}", Input)
+        right = place.value
+        place.value = value
+        await until_text(pilot, words)
+        assert place.has_class("-wrong")
+        place.value = right
+        await until_text(pilot, "4 steps · 5 frames")
+        assert not place.has_class("-wrong")
+
+
+async def test_frames_are_rounded_while_they_are_typed(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        screen.query_one("#frames", Input).value = "30"
+        await until_text(pilot, "29 frames (30 rounded to 4k+1), 1.8 s")
+        assert str(screen.query_one("#length", Static).content) == "1.8 s"
 
 
 @pytest.mark.parametrize(("field", "value"), [("height", "100"), ("frames", "0"), ("fps", "")])
-async def test_a_wrong_number_is_an_error_to_read_and_the_form_stays(
+async def test_a_wrong_number_is_an_error_to_read_and_then_to_correct(
     make_app: MakeApp, field: str, value: str
 ) -> None:
     app = make_app(launch=True)
@@ -109,31 +136,25 @@ async def test_a_wrong_number_is_an_error_to_read_and_the_form_stays(
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
         await pilot.press("escape")
         assert app.screen is screen
-
-
-async def test_a_megabyte_pasted_into_the_prompt_is_taken(make_app: MakeApp) -> None:
-    app = make_app(launch=True)
-    async with app.run_test() as pilot:
-        screen = await opened(pilot)
-        prompt = screen.query_one(TextArea)
-        prompt.load_text("a red fox " * 100_000)
-        await pilot.pause()
-        assert len(prompt.text) == 1_000_000
-        assert "Generate" in text_of(app)
+        assert app.focused is screen.query_one(f"#{field}")
 
 
 async def test_tab_reaches_every_field(make_app: MakeApp) -> None:
     app = make_app(launch=True)
     async with app.run_test() as pilot:
         await opened(pilot)
-        reached = set()
-        for _ in range(12):
+        reached = []
+        for _ in range(16):
             await pilot.press("tab")
             assert app.focused is not None
-            reached.add(app.focused.id)
-        assert reached == {
-            "matrix", "width", "height", "frames", "fps", "seed", "output", "prompt", "generate",
-        }  # fmt: skip
+            reached.append(app.focused.id or type(app.focused).__name__)
+        assert reached == [
+            "matrix", "prompt", "size", "width", "height", "frames", "fps", "seed", "random_seed",
+            "steps", "shift", "offload", "preview", "tiling", "output", "LoraRows",
+        ]  # fmt: skip
+        await pilot.press("tab")
+        assert app.focused is not None
+        assert app.focused.id == "generate"
 
 
 async def test_a_model_opens_on_what_its_gpu_computes(
@@ -167,31 +188,33 @@ async def test_the_form_foresees_memory_and_follows_the_numbers(
 ) -> None:
     app = make_app(launch=True)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+        screen = await opened(pilot)
+        verdict = screen.query_one(Verdict)
+        await until(pilot, lambda: verdict.forecast is not None, "a forecast")
         await until_text(pilot, "fits")
-        before = str(app.screen.query_one("#forecast", Static).content)
-        assert before.startswith(("RAM", "VRAM"))
+        before = verdict.forecast
+        assert before is not None
+        assert readable(before.estimate.ram_needed) in text_of(app)
         assert not cut_off(app)
-        app.screen.query_one("#width", Input).value = "1280"
-        app.screen.query_one("#height", Input).value = "720"
-        app.screen.query_one("#frames", Input).value = "81"
-        await until(
-            pilot,
-            lambda: str(app.screen.query_one("#forecast", Static).content) != before,
-            "another forecast",
-        )
+        screen.query_one("#size", Select).value = "1280x720"
+        screen.query_one("#frames", Input).value = "81"
+        await until(pilot, lambda: verdict.forecast is not before, "another forecast")
+        await until(pilot, lambda: told_of(screen).job.frames == 81, "81 frames")
+        told = told_of(screen)
+        assert told.estimate.ram_needed > before.estimate.ram_needed
+        assert (told.job.width, told.job.height) == (1280, 720)
+        assert readable(told.estimate.ram_needed) in text_of(app)
 
 
-async def test_one_size_is_told_to_be_read(make_app: MakeApp) -> None:
+async def test_picked_loras_are_in_the_summary_and_in_the_forecast(make_app: MakeApp) -> None:
     app = make_app(launch=True)
     async with app.run_test(size=(120, 36)) as pilot:
         screen = await opened(pilot)
-        await until_text(pilot, "reads ")
-        screen._preset = replace(screen._preset, loras=(Lora(Path("/l.safetensors"), 1.0),))
-        screen._show_summary()
-        summary = str(screen.query_one("#summary", Static).content)
-        assert summary.startswith("1 LoRA · 4 steps")
-        assert "to read" not in text_of(app)
+        await until_text(pilot, "✓ fits")
+        screen.query_one(LoraRows).focus()
+        await pilot.press("space")
+        await until_text(pilot, "1 LoRA · 4 steps")
+        await until(pilot, lambda: len(told_of(screen).job.loras) == 1, "a forecast with the LoRA")
 
 
 async def test_what_goes_wrong_unforeseen_is_told_and_the_form_stays(
@@ -200,12 +223,12 @@ async def test_what_goes_wrong_unforeseen_is_told_and_the_form_stays(
     app = make_app(launch=True)
     async with app.run_test() as pilot:
         screen = await opened(pilot)
-        await until_text(pilot, "fits")
+        await until_text(pilot, "✓ fits")
 
         def fail(*_: object) -> None:
             raise PermissionError("nobody foresaw this")
 
-        monkeypatch.setattr("lightx2v_tui.screens.launch.jobs.plan", fail)
+        monkeypatch.setattr("lightx2v_tui.planning.jobs.plan", fail)
         await pilot.press("ctrl+g")
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
         assert "nobody foresaw this" in text_of(app)
@@ -217,7 +240,7 @@ async def test_what_is_free_is_asked_anew_and_again_after_a_run(
 ) -> None:
     card = Gpu(0, "GPU-0", "NVIDIA GeForce RTX 4090", (8, 9), 24 << 30, 1 << 30)
     cards = [card]
-    monkeypatch.setattr("lightx2v_tui.gpus.read_gpus", lambda: GpuReading(tuple(cards)))
+    monkeypatch.setattr("lightx2v_tui.planning.read_gpus", lambda: GpuReading(tuple(cards)))
     app = make_app(launch=True)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(pilot)
@@ -230,11 +253,28 @@ async def test_what_is_free_is_asked_anew_and_again_after_a_run(
 
 
 async def test_an_image_model_is_foreseen_before_it_has_its_image(
-    make_app: MakeApp, golden: Path
+    make_app: MakeApp, golden: Path, size: tuple[int, int]
 ) -> None:
     app = make_app(places=[golden / "Tiny-I2V-LightX2V"])
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test(size=size) as pilot:
         await until_text(pilot, "1 model in")
         await pilot.press("enter")
-        await until_text(pilot, "needs an image")
-        await until_text(pilot, ": fits")
+        screen = await opened(pilot)
+        await until_text(pilot, "It needs an image")
+        await until_text(pilot, "✓ fits")
+        for word in ("CLIP", "First frame", "Guidance", "unipc", "Prompt"):
+            assert word in text_of(app), word
+        assert screen.query("#negative")
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
+        assert "Name a PNG" in text_of(app)
+        await pilot.press("escape")
+        field = screen.query_one("#image Input", Input)
+        assert app.focused is field
+        field.value = str(golden / "first_frame.png")
+        await until_text(pilot, "40 steps")
+        await until(pilot, lambda: told_of(screen).job.image == golden / "first_frame.png", "it")
+        told = told_of(screen)
+        assert f"→{told.job.width}x{told.job.height}" in str(
+            screen.query_one("#adjusted", Static).content
+        )

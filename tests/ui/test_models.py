@@ -6,18 +6,27 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lightx2v_tui import catalog
+from lightx2v_tui import catalog, last_used, presets
 from lightx2v_tui.app import LightX2VApp
+from lightx2v_tui.demo import demo_preset
+from lightx2v_tui.gpus import Gpu, GpuReading
+from lightx2v_tui.host import HostMemory
 from lightx2v_tui.paths import themes_dir
+from lightx2v_tui.screens.add_folder import AddFolderDialog
 from lightx2v_tui.screens.dialogs import ErrorDialog, KeysHelp
 from lightx2v_tui.screens.launch import LaunchScreen
-from lightx2v_tui.screens.models import ModelsScreen, ModelTable
+from lightx2v_tui.screens.model_table import WIDTHS, ModelTable, fitting
+from lightx2v_tui.screens.models import ModelsScreen
+from lightx2v_tui.screens.presets import PresetDialog
 from lightx2v_tui.themes import load_themes
-from tests.ui.driver import cut_off, text_of, until, until_text
-from tests.unit.helpers import dit, write_folder, write_safetensors
+from lightx2v_tui.widgets.bars import MachineBar
+from lightx2v_tui.widgets.path_input import PathInput
+from tests.ui.driver import cut_off, text_of, until, until_text, until_words
+from tests.unit.helpers import dit, write_folder, write_root, write_safetensors
 
 MakeApp = Callable[..., LightX2VApp]
 
@@ -154,7 +163,7 @@ async def test_the_palette_knows_the_keys_of_the_screen_and_quits_as_q_does(
     async with app.run_test() as pilot:
         await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
         titles = {command.title for command in app.get_system_commands(app.screen)}
-        assert {"Generate", "Recommended", "Models", "Quit", "Theme"} <= titles
+        assert {"Generate", "Best", "Back", "Quit", "Theme"} <= titles
 
 
 async def test_the_wide_layout_puts_the_pane_beside_the_list(make_app: MakeApp) -> None:
@@ -221,9 +230,9 @@ def waiting(go: threading.Event) -> Callable[..., Iterator[object]]:
     """The scan, which begins when it is told to."""
     from lightx2v_tui.catalog.walk import find_roots
 
-    def scan(places: list[Path], stop: threading.Event) -> Iterator[object]:
+    def scan(places: list[Path], stop: threading.Event, **more: Any) -> Iterator[object]:
         go.wait(30)
-        yield from find_roots(places, stop)
+        yield from find_roots(places, stop, **more)
 
     return scan
 
@@ -306,7 +315,6 @@ async def test_tab_goes_to_the_pane_which_then_scrolls(make_app: MakeApp) -> Non
     app = make_app()
     async with app.run_test(size=(80, 24)) as pilot:
         await until_text(pilot, "1 model in")
-        assert "Details" in text_of(app).splitlines()[-1]
         await pilot.press("tab", "pagedown")
         await until(pilot, lambda: app.screen.query_one("#detail").scroll_y > 0, "scrolled")
         await pilot.press("tab")
@@ -323,3 +331,276 @@ async def test_models_of_one_name_say_where_they_lie(
         await until_text(pilot, "2 models in")
         await until_text(pilot, "fast/Wan")
         await until_text(pilot, "slow/Wan")
+
+
+@pytest.fixture
+def many(demo_model: Path, tmp_path: Path) -> Path:
+    """Models that run, one that lacks its T5, and one that cannot run."""
+    place = tmp_path / "models"
+    for name in ("Alpha-T2V", "Beta-T2V"):
+        shutil.copytree(demo_model, place / name)
+    write_root(place / "Aaa-I2V", {"fp8": "fp8"}, image=True)
+    (place / "Aaa-I2V" / "fp8" / "clip-fp8.pth").unlink()
+    return place
+
+
+def names(app: LightX2VApp) -> list[str]:
+    table = app.screen.query_one(ModelTable)
+    return [str(key.value).partition("\n")[2] for key in table.rows]
+
+
+async def test_what_runs_stands_above_what_does_not(make_app: MakeApp, many: Path) -> None:
+    (many / "Beta-T2V").rename(many / "Zeta-T2V")
+    write_root(many / "Broken-I2V", {"fp8": "fp8"}, image=True)
+    for folder in ("Broken-I2V", "Aaa-I2V"):
+        for part in (many / folder / "fp8").glob("*clip*"):
+            part.unlink()
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "4 models in")
+        assert names(app)[:2] == ["Alpha-T2V", "Zeta-T2V"]
+        assert set(names(app)[2:]) == {"Aaa-I2V", "Broken-I2V"}
+
+
+async def test_the_filter_narrows_the_list_as_one_types(
+    make_app: MakeApp, many: Path, size: tuple[int, int]
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=size) as pilot:
+        await until_text(pilot, "3 models in")
+        await pilot.press("slash", *"beta")
+        await until(pilot, lambda: names(app) == ["Beta-T2V"], "one model")
+        assert "1 of 3" in text_of(app)
+        assert not cut_off(app)
+        await until(pilot, lambda: app.screen.query_one("#detail").border_title == "Beta-T2V", "it")
+        await pilot.press("enter")
+        assert isinstance(app.focused, ModelTable)
+        assert names(app) == ["Beta-T2V"]
+        await pilot.press("escape")
+        await until(pilot, lambda: len(names(app)) == 3, "all of them")
+        assert "1 of 3" not in text_of(app)
+        assert app.screen.query_one("#detail").border_title == "Beta-T2V"  # the cursor stays
+
+
+@pytest.mark.parametrize(("words", "found"), [("i2v", 1), ("fp8 t2v", 2), ("models/aaa", 1)])
+async def test_the_filter_knows_task_precision_and_path(
+    make_app: MakeApp, many: Path, words: str, found: int
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "3 models in")
+        await pilot.press("slash", *words)
+        await until(pilot, lambda: len(names(app)) == found, words)
+
+
+async def test_a_filter_that_fits_nothing_says_so_and_escape_ends_it(
+    make_app: MakeApp, many: Path
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_text(pilot, "3 models in")
+        await pilot.press("slash", *"xyzzy")
+        await until_text(pilot, "0 of 3")
+        await until_text(pilot, "Escape shows all")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(names(app)) == 3, "all of them")
+        assert isinstance(app.focused, ModelTable)
+
+
+async def test_a_folder_is_added_looked_at_and_remembered(
+    make_app: MakeApp, many: Path, tmp_path: Path, own_home: Path, size: tuple[int, int]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    app = make_app(places=[tmp_path / "empty"])
+    async with app.run_test(size=size) as pilot:
+        await until_text(pilot, "No models yet")
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, AddFolderDialog), "the question")
+        app.screen.query_one(PathInput).value = str(many)
+        await pilot.press("enter")
+        await until_text(pilot, "3 models in")
+        assert str(many) in (own_home / "config/lightx2v-tui/settings.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("gone", "There is no such"), ("file", "It is a file"), ("empty", "looked at already")],
+)
+async def test_a_folder_that_cannot_be_added_says_why(
+    make_app: MakeApp, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    app = make_app(places=[tmp_path / "empty"])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "No models yet")
+        await pilot.press("plus")
+        await until(pilot, lambda: isinstance(app.screen, AddFolderDialog), "the question")
+        app.screen.query_one(PathInput).value = str(tmp_path / name)
+        await pilot.press("enter")
+        await until_words(pilot, said)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, ModelsScreen), "no folder")
+
+
+async def test_escape_stops_looking_and_keeps_what_was_remembered(
+    make_app: MakeApp, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test() as pilot:
+        await until_text(pilot, "3 models in")
+    go = threading.Event()
+    monkeypatch.setattr(catalog, "find_roots", waiting(go), raising=False)
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "looking…")
+        await pilot.press("escape")
+        go.set()
+        await until_text(pilot, "3 models so far; r looks again")
+        await pilot.press("r")
+        await until_text(pilot, "3 models in")
+
+
+async def test_a_scan_that_fails_is_told_and_loses_nothing(
+    make_app: MakeApp, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "3 models in")
+
+        def broken(*_: object, **__: object) -> Iterator[object]:
+            raise RuntimeError("the disk is on fire")
+            yield
+
+        monkeypatch.setattr(catalog, "find_roots", broken, raising=False)
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "the error")
+        assert "the disk is on fire" in text_of(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(names(app)) == 3, "still there")
+
+
+async def test_a_model_that_is_gone_is_an_error_and_leaves_the_list(
+    make_app: MakeApp, many: Path
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "3 models in")
+        shutil.rmtree(many / "Alpha-T2V")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "the error")
+        assert "Alpha-T2V is gone" in text_of(app)
+        await pilot.press("escape")
+        await until_text(pilot, "2 models in")
+        assert "Alpha-T2V" not in names(app)
+
+
+async def test_the_cursor_begins_on_the_model_last_used_and_follows_it(
+    make_app: MakeApp, many: Path
+) -> None:
+    last_used.remember(demo_preset(many / "Beta-T2V", ()))
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "3 models in")
+        await until(pilot, lambda: app.screen.query_one("#detail").border_title == "Beta-T2V", "it")
+        await pilot.press("up")
+        await pilot.press("r")
+        await until_text(pilot, "3 models in")
+        assert app.screen.query_one("#detail").border_title == "Alpha-T2V"  # as the user chose
+
+
+async def test_the_next_step_can_be_copied(make_app: MakeApp, model_copy: Path) -> None:
+    for folder in ("distill_models", "distill_fp8", "distill_int8"):
+        next((model_copy / folder).glob("models_t5*")).unlink()
+    app = make_app(places=[model_copy])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "T5 missing")
+        await pilot.press("y")
+        await until(pilot, lambda: app.clipboard.startswith("hf download"), "the command")
+
+
+async def test_d_offers_what_the_model_lacks(
+    make_app: MakeApp, model_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for folder in ("distill_models", "distill_fp8", "distill_int8"):
+        next((model_copy / folder).glob("models_t5*")).unlink()
+    app = make_app(places=[model_copy])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "T5 missing")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "the hub is not asked")
+        assert "lightx2v/Encoders cannot be fetched" in text_of(app)
+        assert "HF_HUB_OFFLINE" in text_of(app)
+
+
+async def test_a_preset_is_opened_from_here(
+    make_app: MakeApp, demo_model: Path, tmp_path: Path
+) -> None:
+    presets.save(demo_preset(demo_model, ()), tmp_path / "fox.json")
+    app = make_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, PresetDialog), "presets")
+        await pilot.press("o")
+        app.screen.query_one(PathInput).value = str(tmp_path / "fox.json")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "the launch form")
+
+
+@pytest.mark.parametrize("odd", [(20, 5), (40, 12), (60, 16), (300, 100)])
+async def test_no_terminal_is_too_odd(make_app: MakeApp, many: Path, odd: tuple[int, int]) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=odd) as pilot:
+        await until(pilot, lambda: len(names(app)) == 3, "the models")
+        if odd[0] >= 40:
+            assert "Alpha" in text_of(app)
+            assert "bf16" in text_of(app)
+        await pilot.press("down", "tab", "pagedown", "tab", "slash", "a", "escape", "enter")
+        await until(pilot, lambda: not isinstance(app.screen, ModelsScreen), "a form or a reason")
+
+
+async def test_a_storm_of_resizes_during_a_scan_loses_nothing(
+    make_app: MakeApp, many: Path
+) -> None:
+    app = make_app(places=[many])
+    async with app.run_test(size=(120, 36)) as pilot:
+        for width, height in ((20, 5), (200, 60), (79, 23), (41, 11), (160, 50), (1, 1), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await pilot.press("r")
+        await until_text(pilot, "3 models in")
+        assert len(names(app)) == 3
+        assert not cut_off(app)
+
+
+def test_columns_are_given_up_before_the_name_is() -> None:
+    for room in range(1, 200):
+        columns, width = fitting(room, 1, 1)
+        taken = width + sum(WIDTHS[name] for name in columns[1:]) + 2 * len(columns) + 1
+        assert taken <= room or columns == ("Model", "Variants")
+        assert width >= 8
+    assert fitting(120, 1, 1)[0] == ("Model", "Task", "Size", "Disk", "Variants")
+
+
+def read(used: int, capability: tuple[int, int] = (9, 0)) -> GpuReading:
+    return GpuReading((Gpu(0, "GPU-0", "H100", capability, 80_000_000_000, used),))
+
+
+async def test_the_machine_is_drawn_anew_only_where_it_changed_notably(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "1 model in")
+        bar, memory = app.screen.query_one(MachineBar), HostMemory(64 << 30, 32 << 30, 1)
+        assert bar.show(read(8_000_000_000), memory)
+        assert not bar.show(read(8_100_000_000), memory)
+        assert bar.show(read(60_000_000_000), memory)
+        await until_text(pilot, "GPU 0 H100")
+        assert "60.0 GB of 80.0 GB used, FP8 compute (9.0)" in text_of(app)
+        assert bar.show(read(60_000_000_000, (8, 0)), memory)
+        await until_text(pilot, "FP8 storage only (8.0)")
+        none = GpuReading(problem="this machine has an AMD GPU, which this engine does not use")
+        assert bar.show(none, memory)
+        await until_text(pilot, "This machine has an AMD GPU")

@@ -12,7 +12,14 @@ import pytest
 from engine.spec.precision import Precision
 from lightx2v_tui import runnable
 from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
-from lightx2v_tui.choices import Choice, preset_for, recommended, why_recommended
+from lightx2v_tui.choices import (
+    Choice,
+    opened,
+    preset_for,
+    recommended,
+    why_recommended,
+    with_choice,
+)
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.runnable import reason_no_vae, reason_not
@@ -237,3 +244,45 @@ def test_the_class_of_the_model_follows_the_layout(tmp_path: Path, folders: dict
 
 def test_a_choice_is_a_value() -> None:
     assert replace(Choice(BF16, BF16, tiny_vae=False), dit=FP8) == Choice(FP8, BF16, tiny_vae=False)
+
+
+def test_a_form_opens_on_what_a_preset_says_and_leaves_nothing_open(demo_model: Path) -> None:
+    root = look(demo_model)
+    said = Preset(model_path=demo_model, width=64, t5_precision=INT8, use_tiny_vae=True)
+    full, choice = opened(said, root)
+    assert choice == Choice(BF16, INT8, tiny_vae=True)
+    assert (full.width, full.height, full.timesteps) == (64, 480, (1000, 750, 500, 250))
+    assert all(path.exists() for path in paths(full))
+    assert opened(full, root) == (full, choice)
+
+
+def test_a_file_that_is_named_alone_has_its_own_precision(demo_model: Path) -> None:
+    root = look(demo_model)
+    fp8 = preset_for(root, Choice(FP8, INT8, tiny_vae=False))
+    named = Preset(model_path=demo_model, dit=fp8.dit, t5=fp8.t5)
+    full, choice = opened(named, root)
+    assert choice == Choice(FP8, INT8, tiny_vae=False)
+    assert (full.dit_precision, full.t5_precision) == (FP8, INT8)
+
+
+def test_files_of_ones_own_stay_until_another_precision_is_picked(demo_model: Path) -> None:
+    root = look(demo_model)
+    mine = replace(
+        preset_for(root, Choice(BF16, BF16, tiny_vae=False)), t5=Path("/elsewhere/t5.pth"),
+        vae=Path("/elsewhere/vae.pth"),
+    )  # fmt: skip
+    kept = with_choice(mine, root, Choice(FP8, BF16, tiny_vae=True))
+    assert (kept.t5, kept.vae) == (mine.t5, mine.vae)
+    assert kept.dit is not None
+    assert (kept.dit.name, kept.dit_precision, kept.use_tiny_vae) == ("distill_fp8", FP8, True)
+    other = with_choice(mine, root, Choice(BF16, INT8, tiny_vae=False))
+    assert other.dit == mine.dit
+    assert other.t5 is not None
+    assert (other.t5.parent.name, other.t5_precision) == ("distill_int8", INT8)
+    assert with_choice(mine, root, Choice(BF16, BF16, tiny_vae=False)) == mine
+
+
+def test_a_preset_of_the_plain_class_gets_no_list_of_steps(demo_model: Path) -> None:
+    root = look(demo_model)
+    full, _ = opened(Preset(model_cls="wan2.1", model_path=demo_model), root)
+    assert full.timesteps is None

@@ -17,7 +17,7 @@ from engine.spec.architecture import DitArchitecture
 from engine.spec.errors import CheckpointError
 from engine.spec.estimate import ON_CPU, ON_GPU, Machine, estimate, fitting
 from engine.spec.footprint import footprint
-from engine.spec.job import Guidance, Job, Lora, Placing, Placings, UniPC
+from engine.spec.job import Guidance, Job, Lora, Placing, Placings, Previews, UniPC
 from engine.spec.memory import needs, vram_needed
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
 from tests.unit.published import I2V_14B, T2V_1_3B, T2V_14B, published_job, with_tiny_vae
@@ -218,3 +218,20 @@ def test_estimating_imports_no_torch() -> None:
     code = "import sys, engine.spec.estimate; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("arch", [T2V_14B, T2V_1_3B], ids=["14B", "1.3B"])
+def test_previews_of_a_tiny_vae_take_little(
+    arch: DitArchitecture, make: Make, tmp_path: Path
+) -> None:
+    """Their frames are smaller than what the DiT needs in a forward: only weights are added."""
+    job = make(arch, Precision.FP8, device="cuda:0")
+    tiny = with_tiny_vae(job, tmp_path).vae
+    shown = replace(job, preview=Previews.TINY_VAE, preview_vae=tiny)
+    plain, more = estimate(job, card(80)), estimate(shown, card(80))
+    added = footprint("vae", tiny).kept(2)
+    assert 0 < added < 60e6
+    before, after = ({s.name: s.vram for s in each.stages} for each in (plain, more))
+    assert after["denoise"] == before["denoise"] + added
+    assert after["decode"] - before["decode"] in (0, added)
+    assert more.disk_read > plain.disk_read

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.spec.job import Placing
+from engine.spec.job import Placing, Placings
 from engine.spec.precision import Precision
 from lightx2v_tui import choices, jobs
 from lightx2v_tui.catalog import inspect_roots
@@ -172,3 +172,15 @@ def test_without_a_gpu_a_dry_run_on_one_says_so(
     assert err.splitlines()[:2] == ["Cannot run on cuda", "no NVIDIA GPU found"]
     job = jobs.plan(demo_preset(demo_model), Options("cuda"), Path("x.mp4")).job
     assert not foresee(job, machine_of(None, HOST)).fits
+
+
+def test_what_is_unloaded_is_not_said_to_wait_in_ram(demo_model: Path, tmp_path: Path) -> None:
+    assert forecast(replace(demo_preset(demo_model), unload_modules=True)).offload() == (
+        "DiT, T5, VAE unloaded after use"
+    )
+    assert forecast(demo_preset(demo_model)).offload() == ""
+    job = published.published_job(tmp_path, published.T2V_14B, Precision.FP8)
+    mixed = replace(job, placings=Placings(Placing.RESIDENT, Placing.CPU, vae=Placing.DROP))
+    told = foresee(mixed, machine_of(CARDS[0], HOST))
+    assert told.offload() == "T5 in RAM, VAE unloaded after use"
+    assert told.line().endswith("fits with offload (T5 in RAM, VAE unloaded after use)")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.spec.errors import CheckpointError, EngineError, JobError
-from engine.spec.job import Job, StepDistill
+from engine.spec.job import Job, Previews, StepDistill
 from engine.spec.precision import ComputeDtype, Precision
 from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.choices import Choice, preset_for
@@ -286,3 +286,58 @@ def test_a_name_too_long_for_a_preset_is_told_when_it_is_read() -> None:
     assert find_preset(name) == Path(name)
     with pytest.raises(PresetError, match="cannot be read"):
         read(find_preset(name))
+
+
+# Previews.
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+@pytest.mark.parametrize("wanted", list(Previews))
+def test_previews_are_those_that_are_asked_for(
+    wanted: Previews, tiny: bool, demo_model: Path
+) -> None:
+    result = plan(preset_of(demo_model, tiny=tiny), Options(preview=wanted), OUTPUT)
+    job = result.job
+    assert job.preview is wanted
+    assert (job.preview_vae is not None) is (wanted is Previews.TINY_VAE)
+    if job.preview_vae is not None:
+        assert [path.name for path in job.preview_vae.files] == ["taew2_1.pth"]
+    assert job.tiny_vae is tiny
+    assert result.notes == ()
+    assert result.preset == planned(preset_of(demo_model, tiny=tiny)).preset
+
+
+def test_a_run_without_a_screen_makes_no_previews(demo_model: Path) -> None:
+    assert planned(preset_of(demo_model)).job.preview is Previews.OFF
+    assert default_options(gpu((9, 0))).preview is Previews.OFF
+
+
+@pytest.mark.parametrize("how", ["absent", "unnamed", "cut"])
+def test_without_a_tiny_vae_previews_are_made_from_latents(how: str, model_copy: Path) -> None:
+    preset = preset_of(model_copy)
+    assert preset.tiny_vae is not None
+    if how == "unnamed":
+        preset = replace(preset, model_path=None, tiny_vae=None)
+    elif how == "cut":
+        preset.tiny_vae.write_bytes(preset.tiny_vae.read_bytes()[:300])
+    else:
+        preset.tiny_vae.unlink()
+    result = plan(preset, Options(preview=Previews.TINY_VAE), OUTPUT)
+    assert (result.job.preview, result.job.preview_vae) == (Previews.LATENTS, None)
+    (note,) = result.notes
+    assert note.endswith("previews are made from latents")
+    assert plan(preset, Options(preview=Previews.LATENTS), OUTPUT).notes == ()
+
+
+def test_a_tiny_vae_that_only_draws_previews_reads_latents_as_its_name_says(
+    model_copy: Path,
+) -> None:
+    preset = preset_of(model_copy)
+    assert preset.tiny_vae is not None
+    light = preset.tiny_vae.with_name("lighttaew2_1.pth")
+    preset.tiny_vae.rename(light)
+    named = replace(preset, tiny_vae=light)
+    options = Options(preview=Previews.TINY_VAE)
+    assert plan(named, options, OUTPUT).job.tiny_vae_denormalized
+    told = replace(named, tiny_vae_denormalized=False)
+    assert not plan(told, options, OUTPUT).job.tiny_vae_denormalized

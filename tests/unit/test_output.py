@@ -14,8 +14,9 @@ import pytest
 
 from engine.spec.events import BytesRead, LoraApplied, StageStarted
 from lightx2v_tui.cli import main
-from lightx2v_tui.output import STDERR, STDOUT, printable, private_copy, redirected
+from lightx2v_tui.output import STDERR, STDOUT, printable, redirected
 from lightx2v_tui.progress import Bar
+from lightx2v_tui.terminal_stream import TerminalStream
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -101,11 +102,11 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
-def test_a_private_copy_stays_where_it_led(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with private_copy(STDOUT) as stream, redirected(tmp_path / "log.txt"):
+def test_the_screen_stays_where_it_led(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    stream = TerminalStream(os.dup(STDOUT))
+    with redirected(tmp_path / "log.txt"):
         stream.write("for the user é\n")
+        stream.flush()
     assert capfd.readouterr().out == "for the user é\n"
     assert (tmp_path / "log.txt").read_text() == ""
 

@@ -11,17 +11,24 @@ import pytest
 from engine.spec.errors import EngineError
 from engine.spec.events import (
     STAGES,
+    Attempt,
     BytesRead,
     CancelledByUser,
     Done,
     Event,
     Failed,
     FrameDone,
+    LoraApplied,
     MemoryUsed,
+    Noted,
+    Preview,
+    Resumed,
     Saved,
     StageStarted,
     StepDone,
+    Waiting,
 )
+from engine.spec.picture import Picture
 from lightx2v_tui.progress import Bar, JsonLines, Silent
 
 RUN: list[Event] = [
@@ -101,7 +108,57 @@ def test_json_lines_are_one_object_each() -> None:
     assert objects[-2] == {"event": "saved", "path": "/x/a.mp4"}
 
 
+def test_previews_are_no_part_of_the_json() -> None:
+    stream = io.StringIO()
+    JsonLines(stream).take(Preview(1, (Picture(1, 1, b"rgb"),)))
+    assert stream.getvalue() == ""
+
+
+def test_a_stage_that_loads_several_components_counts_all_of_them() -> None:
+    events = [
+        StageStarted("load_dit"),
+        BytesRead("DiT", "dit.safetensors", 60_000_000, 60_000_000),
+        BytesRead("LoRA", "style.safetensors", 10_000_000, 20_000_000),
+    ]
+    text = shown(io.StringIO(), [*events, CancelledByUser()])
+    assert "70.0 MB style.safetensors" in text
+    assert "█" * 21 + "░" * 3 in text
+
+
 def test_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     for event in RUN:
         Silent().take(event)
     assert capsys.readouterr() == ("", "")
+
+
+TOLD = {
+    "note: the disk is slow": Noted("the disk is slow"),
+    "Going on behind step 2 of 4": Resumed(2, 4),
+    "waiting: no room in /x": Waiting("no room in /x"),
+    "attempt 2: now with the encoders in RAM": Attempt(2, "now with the encoders in RAM"),
+    "LoRA a.safetensors: 3 layers changed": LoraApplied(Path("/l/a.safetensors"), 3, 0),
+}
+
+
+@pytest.mark.parametrize("words", TOLD)
+def test_what_is_told_once_has_a_line_of_its_own(words: str) -> None:
+    """On a terminal it takes the place of the bar, which comes back below it."""
+    events = [StageStarted("denoise", 4), StepDone(1, 4, 1.0), TOLD[words], StepDone(2, 4, 1.0)]
+    lines = shown(io.StringIO(), [*events, CancelledByUser()]).splitlines()
+    assert lines[0] == words
+    assert "2/4" in lines[1]
+    assert len(lines) == 2
+    drawn = shown(Terminal(), events)
+    assert f"\r\x1b[K{words}\n\r\x1b[K{STAGES['denoise']}" in drawn
+
+
+def test_words_from_a_disk_cannot_steer_the_terminal() -> None:
+    assert "\x1b" not in shown(io.StringIO(), [Noted("a\x1b[2Jb"), Waiting("c\nd\x07")])
+
+
+def test_all_that_is_told_is_part_of_the_json() -> None:
+    stream = io.StringIO()
+    for event in TOLD.values():
+        JsonLines(stream).take(event)
+    kinds = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert kinds == ["note", "resumed", "waiting", "attempt", "stage"]

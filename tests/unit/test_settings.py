@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lightx2v_tui.settings import DEFAULT_THEME, Settings, load, remember_theme, settings_path
+from lightx2v_tui.settings import DEFAULT_THEME, Settings, change, load, settings_path
 from lightx2v_tui.store import write_text
 
 
@@ -25,7 +25,8 @@ def test_a_file_is_read() -> None:
     [
         "", "{", "[]", "5", "null", '{"theme": 5}', '{"theme": null}', '{"roots": 5}',
         '{"roots": null}', '{"roots": [5]}', '{"roots": "/models"}', '{"roots": {"/models": 1}}',
-        "[" * 100_000, "\0",
+        "[" * 100_000, "\0", '{"keymap": []}', '{"keymap": {"a": 1}}', '{"glyphs": "runes"}',
+        '{"glyphs": null}', '{"preview": "yes"}',
     ],
 )  # fmt: skip
 def test_a_broken_file_gives_defaults_and_a_line_that_names_it(text: str) -> None:
@@ -45,23 +46,23 @@ def test_bytes_that_are_no_text_give_defaults() -> None:
 
 def test_a_theme_is_remembered_and_the_rest_kept() -> None:
     write_text(settings_path(), '{"theme": "x", "roots": ["/a"]}')
-    remember_theme("y")
+    change(theme="y")
     assert load() == (Settings("y", ("/a",)), "")
 
 
 def test_a_first_theme_makes_the_file() -> None:
-    remember_theme("y")
+    change(theme="y")
     assert json.loads(settings_path().read_text())["theme"] == "y"
 
 
 def test_a_broken_file_is_not_overwritten() -> None:
     write_text(settings_path(), '{"roots": ["/a"],,}')
-    remember_theme("y")
+    change(theme="y")
     assert settings_path().read_text() == '{"roots": ["/a"],,}'
 
 
 def test_a_disk_that_refuses_is_no_crash() -> None:
     settings_path().parent.parent.mkdir(parents=True)
     settings_path().parent.write_text("a file in the way")
-    remember_theme("y")
+    change(theme="y")
     assert settings_path().parent.is_file()

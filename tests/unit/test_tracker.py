@@ -16,10 +16,12 @@ from engine.spec.events import (
     Failed,
     FrameDone,
     MemoryUsed,
+    Preview,
     Saved,
     StageStarted,
     StepDone,
 )
+from engine.spec.picture import Picture
 from lightx2v_tui.tracker import RunView, StageView, Tracker
 
 
@@ -131,3 +133,100 @@ def test_the_total_runs_until_the_last_stage_has_ended(tracker: Tracker, clock: 
     clock.now = 105.0
     tracker.take(CancelledByUser())
     assert tracker.view.total(900.0) == 5.0
+
+
+def test_a_stage_that_loads_several_components_counts_all_of_them(
+    tracker: Tracker, clock: Clock
+) -> None:
+    tracker.take(StageStarted("load_dit"))
+    clock.now = 110.0
+    tracker.take(BytesRead("DiT", "block_0.safetensors", 30, 60))
+    assert tracker.view.remaining(110.0) == pytest.approx(10.0)
+    clock.now = 120.0
+    tracker.take(BytesRead("DiT", "block_1.safetensors", 60, 60))
+    tracker.take(BytesRead("LoRA", "style.safetensors", 5, 20))
+    current = tracker.view.current
+    assert current is not None
+    assert (current.done, current.total, current.detail) == (65, 80, "style.safetensors")
+    tracker.take(BytesRead("LoRA", "style.safetensors", 20, 20))
+    clock.now = 130.0
+    tracker.take(BytesRead("tiny VAE", "tae.pth", 10, 20))
+    current = tracker.view.current
+    assert current is not None
+    assert (current.done, current.total, current.detail) == (90, 100, "tae.pth")
+    assert tracker.view.remaining(130.0) == pytest.approx(30.0 * 10 / 90)
+
+
+# Pausing.
+
+
+def test_a_paused_clock_stands_still(tracker: Tracker, clock: Clock) -> None:
+    tracker.take(StageStarted("decode", 8))
+    clock.now = 104.0
+    tracker.take(FrameDone(4, 8))
+    tracker.pause()
+    assert tracker.view.paused == 104.0
+    assert tracker.view.total(500.0) == 4.0
+    assert tracker.view.remaining(500.0) == pytest.approx(4.0)
+    clock.now = 600.0
+    tracker.pause()  # again: the first one counts
+    tracker.resume()
+    tracker.resume()
+    assert tracker.view.paused is None
+    assert tracker.view.total(600.0) == 4.0
+    assert tracker.view.remaining(601.0) == pytest.approx(5.0)
+
+
+def test_steps_and_their_mean_do_not_know_of_a_pause(tracker: Tracker, clock: Clock) -> None:
+    tracker.take(StageStarted("denoise", 4))
+    tracker.take(StepDone(1, 4, 3.0))
+    tracker.pause()
+    clock.now = 900.0
+    tracker.resume()
+    tracker.take(StepDone(2, 4, 3.0))
+    assert tracker.view.seconds_per_step == 3.0
+    assert tracker.view.remaining(clock.now) == 6.0
+
+
+def test_what_ends_after_the_pause_was_asked_for_counts_to_that_moment(
+    tracker: Tracker, clock: Clock
+) -> None:
+    """The run waits at its next block; a stage may end and another begin before that."""
+    tracker.take(StageStarted("load_dit", 8))
+    clock.now = 105.0
+    tracker.pause()
+    clock.now = 106.0
+    tracker.take(BytesRead("DiT", "x", 8, 8))
+    tracker.take(StageStarted("denoise", 4))
+    assert stage(tracker.view, "load_dit").ended == 105.0
+    assert tracker.view.total(107.0) == 5.0
+    clock.now = 205.0
+    tracker.resume()
+    current = tracker.view.current
+    assert current is not None
+    assert current.started == 205.0
+    assert tracker.view.total(206.0) == 6.0
+
+
+def test_a_run_that_is_cancelled_in_its_pause_ends_at_that_moment(
+    tracker: Tracker, clock: Clock
+) -> None:
+    tracker.take(StageStarted("denoise", 4))
+    clock.now = 105.0
+    tracker.pause()
+    clock.now = 800.0
+    tracker.take(CancelledByUser())
+    assert tracker.view.paused is None
+    assert tracker.view.total(900.0) == 5.0
+    tracker.pause()
+    assert tracker.view.paused is None
+
+
+def test_the_last_preview_is_kept(tracker: Tracker) -> None:
+    tracker.take(StageStarted("denoise", 4))
+    for step in (1, 2):
+        preview = Preview(step, (Picture(1, 1, b"rgb"),))
+        tracker.take(preview)
+        assert tracker.view.preview is preview
+    tracker.take(StageStarted("decode", 8))
+    assert tracker.view.preview is preview
