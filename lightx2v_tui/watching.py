@@ -39,10 +39,11 @@ def view_of(run: PastRun, shift: float) -> RunView:
 
 def _stages(run: PastRun, ended: float | None, shift: float) -> Iterator[StageView]:
     """The stages, each of which ends where the next one begins."""
-    for name in stages_of(image=run.facts.image):
+    names = stages_of(image=run.facts.image)
+    for place, name in enumerate(names):
         stage = StageView(name)
-        if (start := run.began.get(name)) is not None:
-            later = [other for other in run.began.values() if other > start]
+        if (start := run.began.get(name)) is not None:  # two may begin in one millisecond
+            later = [run.began[other] for other in names[place + 1 :] if other in run.began]
             end = min(later, default=ended)
             stage = replace(
                 stage, started=start + shift, ended=None if end is None else end + shift

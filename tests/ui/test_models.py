@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Static
 
 from lightx2v_tui import catalog, last_used, presets
 from lightx2v_tui.app import LightX2VApp
@@ -25,7 +26,7 @@ from lightx2v_tui.screens.presets import PresetDialog
 from lightx2v_tui.themes import load_themes
 from lightx2v_tui.widgets.bars import MachineBar
 from lightx2v_tui.widgets.path_input import PathInput
-from tests.ui.driver import cut_off, text_of, until, until_text, until_words
+from tests.ui.driver import cut_off, text_of, until, until_text
 from tests.unit.helpers import dit, write_folder, write_root, write_safetensors
 
 MakeApp = Callable[..., LightX2VApp]
@@ -438,7 +439,8 @@ async def test_a_folder_that_cannot_be_added_says_why(
         await until(pilot, lambda: isinstance(app.screen, AddFolderDialog), "the question")
         app.screen.query_one(PathInput).value = str(tmp_path / name)
         await pilot.press("enter")
-        await until_words(pilot, said)
+        told = app.screen.query_one("#told", Static)
+        await until(pilot, lambda: said in str(told.content), said)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, ModelsScreen), "no folder")
 

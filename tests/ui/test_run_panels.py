@@ -33,6 +33,8 @@ MakeApp = Callable[..., LightX2VApp]
 BUSY_GPU = replace(gpu((8, 9)), utilization=97, temperature=66, power=211.4)
 RED, BLUE = (Picture(16, 9, bytes(colour) * 144) for colour in ((255, 0, 0), (0, 0, 255)))
 
+SLOW = ("target_width=480", "target_height=272", "target_video_length=33")
+
 
 async def on_a_gpu(pilot: Pilot[int], demo_model: Path) -> RunScreen:
     """A standing run that says it is on a GPU; this machine need not have one."""
@@ -176,7 +178,7 @@ async def test_the_log_follows_what_libraries_write(
 async def test_a_paused_run_stands_still_and_goes_on(make_app: MakeApp, demo_model: Path) -> None:
     app = make_app(places=[])
     async with app.run_test(size=(120, 36)) as pilot:
-        await start(pilot, plan_of(demo_model, ("target_width=256", "target_height=160")))
+        await start(pilot, plan_of(demo_model, SLOW))
         await pilot.press("space")
         await until_text(pilot, "Paused; space lets it go on.")
         view = app.launcher.runs[0].tracker.view
