@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from textual.app import App
 from textual.binding import Binding
+from textual.events import DescendantFocus
 from textual.filter import LineFilter
 from textual.theme import Theme
 
@@ -33,6 +34,11 @@ class DressedApp(App[int]):
         self.no_color = self.no_color or not self.terminal.colours  # styles ask for it
         self._kept_theme = ""  # what is shown and not to be stored again
         self._tried = ""  # a theme that is only looked at
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """No cursor blinks: every blink would travel over SSH."""
+        if hasattr(event.widget, "cursor_blink"):  # a field or an editor; not imported for this
+            event.widget.cursor_blink = False
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these."""

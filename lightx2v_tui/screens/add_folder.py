@@ -53,6 +53,7 @@ class AddFolderDialog(ModalScreen[Path | None]):
         """`places` are looked at already."""
         super().__init__()
         self._places = places
+        self._told = ""  # the text that something was said of
 
     def compose(self) -> ComposeResult:
         """Build the box."""
@@ -65,24 +66,24 @@ class AddFolderDialog(ModalScreen[Path | None]):
 
     def on_mount(self) -> None:
         """Begin to type at once."""
-        field = self.query_one(PathInput)
-        field.cursor_blink = False
-        field.focus()
+        self.query_one(PathInput).focus()
 
     @on(Input.Changed)
-    def _on_changed(self) -> None:
-        self.query_one("#told", Static).update("")
+    def _on_changed(self, event: Input.Changed) -> None:
+        if event.value.strip() != self._told:
+            self.query_one("#told", Static).update("")
 
     @on(Input.Submitted)
     def _on_submitted(self, event: Input.Submitted) -> None:
         text = event.value.strip()
         if text:
-            in_background(self, partial(check, text, self._places), self._take)
+            in_background(self, partial(check, text, self._places), partial(self._take, text))
 
-    def _take(self, checked: Checked) -> None:
-        if not self.is_active:
-            return
+    def _take(self, text: str, checked: Checked) -> None:
+        if not self.is_active or text != self.query_one(PathInput).value.strip():
+            return  # another name was typed meanwhile
         if checked.problem:
+            self._told = text
             self.query_one("#told", Static).update(Content(printable(checked.problem)))
         else:
             self.dismiss(checked.folder)

@@ -111,8 +111,6 @@ class DownloadScreen(AppScreen[None]):
     def on_mount(self) -> None:
         """List what is known, or look at the repository that was named."""
         self.query_one(TitleBar).place = "Models › Download"
-        for field in self.query(Input):
-            field.cursor_blink = False
         self._list_known()
         if self._start_with:
             self._look(self._start_with)

@@ -103,7 +103,6 @@ class HistoryScreen(GoingOnScreen):
     def on_mount(self) -> None:
         """Start reading."""
         self.query_one(TitleBar).place = "History"
-        self.query_one("#filter", Input).cursor_blink = False
         self.query_one(RunTable).focus()
         self.set_interval(WATCH_SECONDS, self._watch_running)
         self.action_reload()

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from textual.binding import Binding
 from textual.content import Content
-from textual.widgets import DataTable
 
 from lightx2v_tui.keys import KnownKey, keys_now
+from lightx2v_tui.widgets.row_table import RowTable
 
 
-class KeyTable(DataTable[Content]):
+class KeyTable(RowTable):
     """A table whose Enter is shown in the footer."""
 
     BINDINGS = [
@@ -24,15 +24,8 @@ class KeyTable(DataTable[Content]):
     ]  # fmt: skip
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 - as Textual calls it
-        super().__init__(id=id, cursor_type="row")
+        super().__init__(id=id)
         self._widths: tuple[int, ...] = ()
-
-    @property
-    def current(self) -> str:
-        """The id of the action under the cursor; empty where there is none."""
-        if not self.row_count:
-            return ""
-        return str(self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value)
 
     @property
     def fits(self) -> bool:

@@ -9,7 +9,8 @@ from textual import events
 from textual.binding import Binding
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import DataTable
+
+from lightx2v_tui.widgets.row_table import RowTable
 
 NAME = "Model"
 #: Columns beside the name, and the order in which they are given up where there is no room.
@@ -19,7 +20,7 @@ NAME_WIDTH = 26  # what a name should have before another column is shown
 Row = Mapping[str, Content]  # the cells by their column
 
 
-class ModelTable(DataTable[Content]):
+class ModelTable(RowTable):
     """Rows by the keys of their models; only what has changed is drawn."""
 
     BINDINGS = [
@@ -31,18 +32,11 @@ class ModelTable(DataTable[Content]):
         """There are other columns now."""
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id, cursor_type="row")
+        super().__init__(id=id)
         self._cells: dict[str, Row] = {}
         self._names: tuple[str, ...] = ()
         self._name_width = 0
         self._touched = False  # by the user, who chose where the cursor is
-
-    @property
-    def current(self) -> str:
-        """The key of the model under the cursor; empty where there is none."""
-        if not self.row_count:
-            return ""
-        return str(self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value)
 
     def show(self, rows: Mapping[str, Row], start: str = "") -> None:
         """Show these rows in this order; until a key was pressed the cursor is on `start`."""
@@ -66,7 +60,7 @@ class ModelTable(DataTable[Content]):
     def _fill(self, here: str) -> None:
         """Fill the table anew; the lines on the screen stay where they are."""
         before, top = self.cursor_row, self.scroll_y
-        with self.prevent(DataTable.RowHighlighted):
+        with self.prevent(self.RowHighlighted):
             self.clear()
             for key, row in self._cells.items():
                 self.add_row(*(self._cell(name, row[name]) for name in self._names), key=key)
@@ -103,7 +97,7 @@ class ModelTable(DataTable[Content]):
             return
         here = self.current
         self._names, self._name_width = columns, width
-        with self.prevent(DataTable.RowHighlighted):
+        with self.prevent(self.RowHighlighted):
             self.clear(columns=True)
             for name in columns:
                 label = f"{name:>{WIDTHS[name]}}" if name == "Size" else name

@@ -84,8 +84,6 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
 
     def on_mount(self) -> None:
         """List the presets; reading them may take a moment on a slow disk."""
-        for field in self.query(Input):
-            field.cursor_blink = False
         self._reload()
 
     def reason_against(self, action: str) -> str:
@@ -288,7 +286,6 @@ class SaveDialog(ModalScreen[Path | None]):
     def on_mount(self) -> None:
         """Let the name be typed over at once."""
         field = self.query_one(Input)
-        field.cursor_blink = False
         self.set_focus(field)
         field.action_select_all()
 

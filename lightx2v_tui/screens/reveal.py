@@ -58,9 +58,7 @@ class AskVideo(ModalScreen[Preset | None]):
 
     def on_mount(self) -> None:
         """Type at once."""
-        field = self.query_one(PathInput)
-        field.cursor_blink = False
-        field.focus()
+        self.query_one(PathInput).focus()
 
     @on(Input.Changed)
     def _on_changed(self) -> None:

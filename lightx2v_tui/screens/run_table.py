@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 
 from textual.binding import Binding
-from textual.content import Content
-from textual.widgets import DataTable
 
 from lightx2v_tui.history import PastRun
 from lightx2v_tui.screens.past import Column, columns, row
+from lightx2v_tui.widgets.row_table import RowTable
 
 
-class RunTable(DataTable[Content]):
+class RunTable(RowTable):
     """A table whose Enter is shown in the footer."""
 
     BINDINGS = [
@@ -26,15 +25,8 @@ class RunTable(DataTable[Content]):
     ]  # fmt: skip
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 - as Textual calls it
-        super().__init__(id=id, cursor_type="row")
+        super().__init__(id=id)
         self._shown: tuple[Column, ...] = ()
-
-    @property
-    def current(self) -> str:
-        """The id of the run under the cursor; empty where there is none."""
-        if not self.row_count:
-            return ""
-        return str(self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value)
 
     @property
     def fits(self) -> bool:

@@ -33,7 +33,6 @@ class NumberInput(Input):
     def __init__(self, value: str, *, id: str, step: str, least: str = "0") -> None:  # noqa: A002 - Textual's
         """Start at `value`; the keys change it by `step` and never below `least`."""
         super().__init__(value, id=id, compact=True, classes="number")
-        self.cursor_blink = False
         self._step, self._least = Decimal(step), Decimal(least)
 
     def action_change(self, steps: int) -> None:

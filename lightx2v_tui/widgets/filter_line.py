@@ -59,10 +59,6 @@ class FilterLine(Horizontal):
         yield _Field(id="filter", compact=True, placeholder="words")
         yield Static(id="count", markup=False)
 
-    def on_mount(self) -> None:
-        """A cursor that blinks sends bytes all the time."""
-        self.query_one(_Field).cursor_blink = False
-
     def open(self) -> None:
         """Show the line, and let words be typed."""
         self.add_class("-open")

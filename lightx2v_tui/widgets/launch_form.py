@@ -74,9 +74,7 @@ class LaunchForm(VerticalScroll, can_focus=False):
         yield _panel("LoRAs", LoraPanel(self._root, self._preset.loras or (), id="loras"))
 
     def on_mount(self) -> None:
-        """Nothing blinks: every blink would travel over SSH."""
-        for field in self.query(Input):
-            field.cursor_blink = False
+        """Match the LoRAs with the DiT that is picked."""
         self._show_dit()
 
     def read(self) -> form.Reading:

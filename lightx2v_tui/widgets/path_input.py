@@ -109,6 +109,7 @@ class PathInput(Input):
 
     @on(Input.Submitted)
     def _on_taken(self) -> None:
+        self._asked = ""  # names that come late would hide what is said of this one
         self._close()
 
     def on_blur(self) -> None:

@@ -27,7 +27,6 @@ class PromptEditor(TextArea):
         super().__init__(folded(text), id=id, classes="panel", soft_wrap=True,
                          tab_behavior="focus")  # fmt: skip
         self.border_title = title
-        self.cursor_blink = False
 
     def on_mount(self) -> None:
         """Go on where the text ends, and say where it is too long."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input, TextArea
 
 from lightx2v_tui import settings
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.paths import themes_dir
 from lightx2v_tui.settings import settings_path
 from lightx2v_tui.store import write_text
-from tests.ui.driver import text_of, until_text
+from tests.ui.driver import text_of, until, until_text
 
 MakeApp = Callable[..., LightX2VApp]
 
@@ -100,3 +101,19 @@ async def test_broken_settings_are_told_and_the_app_starts(make_app: MakeApp, st
         assert len(app._notifications) >= 1
         await pilot.press("q")
     assert app.return_code == 0
+
+
+async def test_no_cursor_blinks_wherever_text_is_typed(make_app: MakeApp) -> None:
+    app = make_app(launch=True)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_text(pilot, "Generate")
+        seen = set()
+        for _ in range(20):
+            await pilot.press("tab")
+            if isinstance(app.focused, Input | TextArea):
+                seen.add(app.focused.id)
+                assert not app.focused.cursor_blink, app.focused.id
+        assert {"width", "seed", "output", "prompt"} <= seen
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.focused, Input), "the palette")
+        assert not app.focused.cursor_blink

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from lightx2v_tui.completion import complete
 from lightx2v_tui.widgets.path_input import Candidates, PathInput
 from tests.ui.fields import on_screen, settle
 
@@ -214,12 +216,9 @@ async def test_a_field_with_a_value_lists_nothing_by_itself() -> None:
 
 
 async def test_the_answer_to_an_older_question_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from threading import Event
-
-    from lightx2v_tui.completion import complete
     from lightx2v_tui.widgets import path_input
 
-    slow, looked = Event(), []
+    slow, looked = threading.Event(), []
 
     def look(typed: str, *arguments: Any, **options: Any) -> object:
         if typed == "m":
@@ -236,6 +235,26 @@ async def test_the_answer_to_an_older_question_is_dropped(monkeypatch: pytest.Mo
         await settle(pilot, lambda: "m" in looked, "the late answer")
         await pilot.pause()
         assert form.field.listed == ("movies/",)
+
+
+async def test_names_that_come_after_enter_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    come, asked = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        asked.set()
+        assert come.wait(10)
+        return complete(*arguments, **options)
+
+    monkeypatch.setattr("lightx2v_tui.widgets.path_input.complete", slow)
+    form = Form()
+    async with form.run_test() as pilot:
+        await type_in(pilot, "m")
+        await settle(pilot, asked.is_set, "the question")
+        await pilot.press("enter")
+        assert form.submitted == ["m"]
+        come.set()
+        await settle(pilot, lambda: form.field._waiting == 0, "the answer")
+        assert form.field.listed == ()
 
 
 async def test_what_cannot_be_read_lists_nothing() -> None:
