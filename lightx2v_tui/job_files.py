@@ -43,13 +43,15 @@ def parts_of(full: Preset, dit: Component) -> Parts:
 
 
 def preview_vae_of(preset: Preset, wanted: Previews, notes: list[str]) -> Component | None:
-    """The tiny VAE that previews are asked of; None, and a note why, where it cannot be used."""
-    if wanted is not Previews.TINY_VAE:
-        return None
+    """The tiny VAE for previews, and for a run that the full one is too much for; None without.
+
+    Where it cannot be used and previews want it, a note says why.
+    """
     try:
         return component_of(preset, Kind.TINY_VAE, preset.tiny_vae, None)
     except CheckpointError as error:
-        notes.append(f"{error.what}; previews are made from latents")
+        if wanted is Previews.TINY_VAE:
+            notes.append(f"{error.what}; previews are made from latents")
         return None
 
 

@@ -132,7 +132,7 @@ class Job:
     tiny_vae_denormalized: bool = False
     attention: str = "sdpa"
     preview: Previews = Previews.OFF
-    preview_vae: Weights | None = None
+    preview_vae: Weights | None = None  # tiny: for previews, or where the full one is too much
     checkpoint: Path | None = None  # kept after every step; what is there is gone on with
 
     def __post_init__(self) -> None:

@@ -309,4 +309,4 @@ def test_a_tiny_vae_stays_where_the_vae_stays(
 def test_a_tiny_vae_preview_without_a_tiny_vae_is_no_job(demo_model: Path, tmp_path: Path) -> None:
     job = make_job(demo_model, tmp_path / "a.mp4")
     with pytest.raises(JobError, match="taew2_1"):
-        replace(job, preview=Previews.TINY_VAE)
+        replace(job, preview=Previews.TINY_VAE, preview_vae=None)

@@ -299,9 +299,8 @@ def test_previews_are_those_that_are_asked_for(
     result = plan(preset_of(demo_model, tiny=tiny), Options(preview=wanted), OUTPUT)
     job = result.job
     assert job.preview is wanted
-    assert (job.preview_vae is not None) is (wanted is Previews.TINY_VAE)
-    if job.preview_vae is not None:
-        assert [path.name for path in job.preview_vae.files] == ["taew2_1.pth"]
+    assert job.preview_vae is not None  # for previews, or where memory lacks for the full one
+    assert [path.name for path in job.preview_vae.files] == ["taew2_1.pth"]
     assert job.tiny_vae is tiny
     assert result.notes == ()
     assert result.preset == planned(preset_of(demo_model, tiny=tiny)).preset

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from engine.models.vae import WanVae
 from engine.spec.errors import EngineError
 from engine.spec.events import CancelledByUser, Done, Event, Failed, StepDone
-from engine.spec.job import Placing, Placings
 from engine.spec.ladder import Ask
 from lightx2v_tui import device_lock, jobs, resume, runs, session
 from lightx2v_tui.device_lock import Device, DeviceBusy, DeviceLock
@@ -182,12 +180,11 @@ def test_a_lower_plan_finishes_without_another_step(
 
 @pytest.mark.parametrize("answer", [None, False, True])
 def test_the_tiny_vae_is_asked_for(
-    answer: bool | None, plan: Plan, monkeypatch: pytest.MonkeyPatch, demo_model: Path
+    answer: bool | None, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App(answer)
-    tiny = resume_tiny(plan, demo_model)
     lacking(monkeypatch, 100)
-    run = app.launcher.want(tiny, own_folder=False)
+    run = app.launcher.want(plan, own_folder=False)
     assert run is not None
     ending = app.wait()
     assert len(app.asked) == (answer is not None)
@@ -198,15 +195,6 @@ def test_the_tiny_vae_is_asked_for(
     if answer:
         assert status["attempts"][-1]["tiny_vae"] is True
     app.launcher.close(PATIENCE)
-
-
-def resume_tiny(plan: Plan, demo_model: Path) -> Plan:
-    """The plan as low as it goes without asking, with a tiny VAE at hand."""
-    preset = Preset(model_path=demo_model, width=64, height=64, frames=5, use_tiny_vae=True)
-    tiny = jobs.plan(preset, Options(), plan.job.output).job
-    job = replace(plan.job, preview_vae=tiny.vae, tiling=True,
-                  placings=Placings(*[Placing.DROP] * 4))  # fmt: skip
-    return replace(plan, job=job)
 
 
 def test_what_the_engine_cannot_explain_ends_the_run_and_lets_the_device_go(
