@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
-from engine.models.t5 import build_t5
+from engine.models.t5 import Umt5
 from engine.models.tiny_vae import TinyVae
 from engine.models.vae import WanVae
 from engine.models.wan import WanTransformer
@@ -29,7 +29,6 @@ from engine.spec.architecture import (
     TinyVaeArchitecture,
     VaeArchitecture,
 )
-from engine.spec.keys import t5_names
 
 SEED = 20251001
 DIT = DitArchitecture(
@@ -68,7 +67,7 @@ def write(root: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     torch.manual_seed(SEED)
     dit = smooth(WanTransformer(DIT)).state_dict()
-    t5 = _wan_names(smooth(build_t5(T5)).state_dict())
+    t5 = smooth(Umt5(T5)).state_dict()
     vae = smooth(WanVae(VAE, with_encoder=True)).state_dict()
     tiny = smooth(TinyVae(TINY_VAE)).half().state_dict()
     folders: dict[str, torch.dtype | None] = {
@@ -166,15 +165,6 @@ def _is_dit_linear(name: str) -> bool:
 
 def _is_t5_linear(name: str) -> bool:
     return name.endswith(".weight") and (".attn." in name or ".ffn." in name)
-
-
-def _wan_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give a UMT5 state dict the names Wan stores it under."""
-    parts = ("attn.q", "attn.k", "attn.v", "attn.o", "pos_embedding.embedding", "norm1", "norm2",
-             "ffn.gate.0", "ffn.fc1", "ffn.fc2")  # fmt: skip
-    blocks = [f"blocks.{layer}.{part}" for layer in range(T5.num_layers) for part in parts]
-    wan = [f"{path}.weight" for path in ("token_embedding", "norm", *blocks)]
-    return {name: state[own] for name, own in t5_names(wan).items()}
 
 
 def _config() -> dict[str, object]:

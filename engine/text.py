@@ -32,7 +32,7 @@ def tokenize(prompt: str, tokenizer: Path, max_length: int) -> Tensor:
     Raises:
         CheckpointError: the tokenizer is missing or damaged.
     """
-    from tokenizers import Tokenizer  # 0.04 s, where transformers' AutoTokenizer takes 2.5
+    from tokenizers import Tokenizer
 
     path = tokenizer / "tokenizer.json"
     try:

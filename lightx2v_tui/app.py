@@ -16,7 +16,6 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from lightx2v_tui import last_used, settings
-from lightx2v_tui.coming_back import ReturningApp
 from lightx2v_tui.messages import (
     ErrorMet,
     FolderAdded,
@@ -28,15 +27,16 @@ from lightx2v_tui.messages import (
     WatchWanted,
 )
 from lightx2v_tui.screens.models import ModelsScreen
+from lightx2v_tui.shell.coming_back import ReturningApp
 from lightx2v_tui.widgets.says_why import SaysWhy
 
 if TYPE_CHECKING:  # what is only needed once there is something to launch
     from engine.spec.errors import EngineError
     from engine.spec.events import Event
-    from lightx2v_tui.forecast import Held
-    from lightx2v_tui.history import PastRun
-    from lightx2v_tui.launcher import Launcher
+    from lightx2v_tui.launch.forecast import Held
     from lightx2v_tui.presets import Preset
+    from lightx2v_tui.runs.history import PastRun
+    from lightx2v_tui.runs.launcher import Launcher
     from lightx2v_tui.screens.run import RunScreen
 
 
@@ -91,7 +91,7 @@ class LightX2VApp(ReturningApp):
     def launcher(self) -> Launcher:
         """The one engine and its line of runs, made when it is first needed."""
         if self._launcher is None:
-            from lightx2v_tui.launcher import Launcher
+            from lightx2v_tui.runs.launcher import Launcher
 
             self._launcher = Launcher(self._tell_end, self.ask_user)
         return self._launcher
@@ -101,7 +101,7 @@ class LightX2VApp(ReturningApp):
 
     def _held(self) -> Held:
         """What the engine holds already."""
-        from lightx2v_tui.forecast import Held
+        from lightx2v_tui.launch.forecast import Held
 
         return self._launcher.held() if self._launcher is not None else Held()
 
@@ -120,7 +120,7 @@ class LightX2VApp(ReturningApp):
 
     def _show_preset(self, preset: Preset, name: str) -> None:
         from engine.spec.errors import EngineError
-        from lightx2v_tui.preset_root import model_of
+        from lightx2v_tui.presets.root import model_of
         from lightx2v_tui.screens.launch import LaunchScreen
 
         root = model_of(preset)

@@ -54,8 +54,9 @@ def demo_preset(root_path: Path, assignments: tuple[str, ...] = ()) -> Preset:
     Raises:
         EngineError: the demo model is damaged, or an assignment is wrong.
     """
-    from lightx2v_tui import choices, presets
+    from lightx2v_tui import presets
     from lightx2v_tui.catalog import inspect_root
+    from lightx2v_tui.launch import choices
 
     root = inspect_root(root_path)
     if root is None:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:  # names of what is carried; the first frame need not wait for
     from engine.spec.errors import EngineError
     from engine.spec.events import Event
     from lightx2v_tui.catalog import ModelRoot, Skipped
-    from lightx2v_tui.downloader import Download
-    from lightx2v_tui.downloads import DownloadPlan
+    from lightx2v_tui.downloads.downloader import Download
+    from lightx2v_tui.downloads.fetching import DownloadPlan
     from lightx2v_tui.gpus import GpuReading
-    from lightx2v_tui.history import PastRun
     from lightx2v_tui.host import HostMemory
-    from lightx2v_tui.jobs import Plan
+    from lightx2v_tui.launch.jobs import Plan
     from lightx2v_tui.presets import Preset
+    from lightx2v_tui.runs.history import PastRun
 
 
 @dataclass

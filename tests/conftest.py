@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.processes import PATIENCE, REPOSITORY, ForkServer
+
 GOLDEN = Path(os.environ.get("LIGHTX2V_TUI_GOLDEN", REPOSITORY.parent / "shared" / "golden"))
 
 
@@ -59,19 +61,33 @@ def golden() -> Path:
     return GOLDEN
 
 
-@pytest.fixture
-def lightx2v(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, as a user does."""
+@pytest.fixture(scope="session")
+def server() -> Iterator[ForkServer]:
+    """Starts processes that have PyTorch already."""
+    server = ForkServer()
+    yield server
+    server.close()
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+
+COMPUTING = ("run", "demo")
+
+
+@pytest.fixture
+def lightx2v(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own; in a new interpreter where that is cheap."""
+
+    def run(
+        *arguments: object, cwd: Path = tmp_path, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        argv = [*map(str, arguments)]
+        if argv and argv[0] in COMPUTING and not options:
+            server: ForkServer = request.getfixturevalue("server")
+            return server.run(argv, cwd)
         return subprocess.run(
-            [sys.executable, "-m", "lightx2v_tui", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-            cwd=options.pop("cwd", tmp_path),  # type: ignore[call-overload]
-            **options,
-        )
+            [sys.executable, "-m", "lightx2v_tui", *argv],
+            capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=cwd, **options,
+        )  # fmt: skip
 
     return run

@@ -106,7 +106,7 @@ def test_too_little_ram_is_refused_with_figures_unless_forced(
 
 HOLDER = """
 import sys
-from lightx2v_tui.device_lock import Device, DeviceLock
+from lightx2v_tui.runs.device_lock import Device, DeviceLock
 lock = DeviceLock(Device("cpu", "The CPU"))
 lock.take("20260101-120000")
 print("held", flush=True)

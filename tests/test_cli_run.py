@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.engine.support import leftovers
+from tests.processes import PATIENCE, ForkServer, Process
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -351,18 +352,8 @@ def test_a_dry_run_writes_nothing_and_imports_no_torch(
         assert json.loads(done.stdout)["size"] == "96x64, 5 frames at 16 fps"
 
 
-@pytest.fixture
-def started(preset: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run in a process of its own, long enough to be interrupted."""
-    arguments = ("run", preset, "--output", out / "a.mp4", "--progress", "json",
-                 "--set", "target_video_length=81", "--set", "target_width=192")  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lightx2v_tui", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=out,
-    )  # fmt: skip
-    yield process
-    process.kill()
-    process.wait()
+#: Long enough to be interrupted.
+LONGER = ("--set", "target_video_length=81", "--set", "target_width=192")
 
 
 @pytest.mark.parametrize(
@@ -371,19 +362,16 @@ def started(preset: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
      (signal.SIGINT, '"frame"'), (signal.SIGTERM, '"step"')],
 )  # fmt: skip
 def test_a_signal_cancels_and_leaves_nothing(
-    number: signal.Signals, moment: str, started: subprocess.Popen[str], out: Path, tmp_path: Path
+    number: signal.Signals, moment: str, server: ForkServer, preset: Path, out: Path, tmp_path: Path
 ) -> None:
-    assert started.stdout is not None
-    lines = []
-    for line in started.stdout:
-        lines.append(line)
-        if moment in line:
-            break
-    started.send_signal(number)
-    stdout, stderr = started.communicate(timeout=60)
-    assert started.returncode == 130, stderr
+    argv = ["run", str(preset), "--output", str(out / "a.mp4"), "--progress", "json", *LONGER]
+    process = Process(server, argv, tmp_path)
+    assert process.read(PATIENCE, moment)
+    process.send(number)
+    code, stderr = process.end(), process.stderr
+    assert code == 130, stderr
     assert "Traceback" not in stderr
-    assert events_of("".join(lines) + stdout)[-1] == {"event": "cancelled"}
+    assert process.events[-1] == {"event": "cancelled"}
     assert list(out.iterdir()) == []
     assert leftovers(tmp_path) == []
     (status,) = (tmp_path / "home" / "data").rglob("status.json")

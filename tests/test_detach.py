@@ -16,12 +16,12 @@ import pytest
 
 from lightx2v_tui.terminal_stream import MEND
 from lightx2v_tui.terminal_stream import PATIENCE as PATIENCE_OF_SCREEN
+from tests.processes import PATIENCE, ForkServer, frames_of, own_home
 from tests.terminal import CONTROL, ENTER, Terminal
-from tests.test_signals import LONG, frames_of
+from tests.test_signals import LONG
 
 CLI = Callable[..., "subprocess.CompletedProcess[str]"]
 SETS = LONG[: LONG.index("--seed")]
-PATIENCE = 120.0
 LEFT = b"\x1b[?1049l"  # the other screen
 CURSOR = b"\x1b[?25h"
 WHOLE_SCREEN = ("Models", "RAM", "Variants", "ready to launch", "Launch", "History")
@@ -34,15 +34,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def undisturbed(
+    server: ForkServer, demo_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """The frames of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     preset = folder / "preset.json"
     preset.write_text(json.dumps({"model_path": str(demo_model)}))
-    command = [sys.executable, "-m", "lightx2v_tui", "run", str(preset), *SETS,
-               "--set", "seed=5", "--device", "cpu", "--output", "a.mp4"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_DATA_HOME": str(folder / "data")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+    argv = ["run", str(preset), *SETS, "--set", "seed=5", "--device", "cpu", "--output", "a.mp4"]
+    with own_home(folder):
+        done = server.run(argv, folder)
     assert done.returncode == 0, done.stderr
     return frames_of(folder / "a.mp4")
 

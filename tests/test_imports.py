@@ -6,6 +6,7 @@ import importlib.util
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,19 +18,10 @@ HEAVY = {"torch", "transformers", "numpy", "PIL", "av", "safetensors", "tokenize
 SCREEN = {"textual", "rich"}
 NEEDS_TEXTUAL = (
     "lightx2v_tui.app",
-    "lightx2v_tui.appearance",
-    "lightx2v_tui.coming_back",
-    "lightx2v_tui.hardy_driver",
-    "lightx2v_tui.leaving",
-    "lightx2v_tui.downloading",
-    "lightx2v_tui.hardy_driver",
-    "lightx2v_tui.leaving",
-    "lightx2v_tui.coming_back",
-    "lightx2v_tui.keys",
+    "lightx2v_tui.shell",
     "lightx2v_tui.screens",
     "lightx2v_tui.widgets",
     "lightx2v_tui.messages",
-    "lightx2v_tui.themes",
     "lightx2v_tui.commands.tui",
     "lightx2v_tui.__main__",
 )
@@ -113,6 +105,24 @@ def test_a_command_without_a_screen_loads_neither_torch_nor_textual(
         cwd=str(tmp_path),
     )
     assert not set(done.stderr.split()) & (HEAVY | SCREEN)
+
+
+def test_a_run_loads_neither_transformers_nor_the_compiler(
+    demo_model: Path, tmp_path: Path
+) -> None:
+    """Each takes seconds and a hundred megabytes of every run."""
+    program = (
+        "import sys\nfrom lightx2v_tui.cli import main\n"
+        f"assert main(['demo', '--headless', '--dest', {str(demo_model.parent)!r},"
+        " '--set', 'target_width=64', '--set', 'target_height=64',"
+        " '--set', 'target_video_length=5', '--output', 'a.mp4']) == 0\n"
+        "print(*{'transformers', 'torch._dynamo', 'sympy'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == ""
 
 
 def test_the_names_that_are_looked_for_are_importable_names() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.processes import REPOSITORY
 
 NO_NETWORK = (
     "No matching distribution",
@@ -20,7 +20,8 @@ NO_NETWORK = (
 )
 ASK = """
 import json
-from lightx2v_tui import paths, themes
+from lightx2v_tui import paths
+from lightx2v_tui.shell import themes
 from lightx2v_tui.app import LightX2VApp
 found, problems = themes.load_themes(paths.themes_dir())
 print(json.dumps([str(paths.themes_dir()), [theme.name for theme in found], problems]))

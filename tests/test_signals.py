@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import pty
@@ -15,13 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 
-from lightx2v_tui.runs import ask_cancel
+from lightx2v_tui.runs.folder import ask_cancel
+from tests.processes import PATIENCE, ForkServer, Process, frames_of, own_home
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-PATIENCE = 120.0
 LONG = ("--set", "target_video_length=81", "--set", "target_width=192",
         "--set", "target_height=64", "--seed", "5", "--device", "cpu")  # fmt: skip
 
@@ -40,38 +38,46 @@ def preset(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def undisturbed(server: ForkServer, preset: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The frames of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    command = [sys.executable, "-m", "lightx2v_tui", "run", str(preset), *LONG, "--output", "a.mp4"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_DATA_HOME": str(folder / "data")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+    with own_home(folder):
+        done = server.run(["run", str(preset), *LONG, "--output", "a.mp4"], folder)
     assert done.returncode == 0, done.stderr
     return frames_of(folder / "a.mp4")
 
 
-def frames_of(path: Path) -> str:
-    """A hash of all frames of a video."""
-    digest = hashlib.sha256()
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            digest.update(frame.to_ndarray().tobytes())
-    return digest.hexdigest()
+class Recorded:
+    """What a run writes: its folder and its video."""
 
-
-class Started:
-    """A run in a process of its own, its lines of JSON, and its folder."""
-
-    def __init__(self, preset: Path, tmp_path: Path, *arguments: str, **options: Any) -> None:
+    def __init__(self, tmp_path: Path) -> None:
         self.home = tmp_path / "home" / "data" / "lightx2v-tui"
         self.output = tmp_path / "a.mp4"
+
+    @property
+    def folder(self) -> Path:
+        (folder,) = (self.home / "runs").iterdir()
+        return folder
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads((self.folder / "status.json").read_text())
+        return status
+
+
+class Started(Recorded):
+    """A run in a new interpreter, which takes seconds to prepare, and its lines of JSON."""
+
+    def __init__(self, preset: Path, tmp_path: Path, *arguments: str) -> None:
+        super().__init__(tmp_path)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lightx2v_tui", "run", str(preset), *LONG,
              "--output", str(self.output), "--progress", "json", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, **options,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         )  # fmt: skip
         assert self.process.stdout is not None
         self.stdout = self.process.stdout
+        self.pid = self.process.pid
         self.lines: list[str] = []
 
     def until(self, moment: str) -> None:
@@ -89,23 +95,33 @@ class Started:
         events = [json.loads(line) for line in [*self.lines, *rest.splitlines()]]
         return self.process.returncode, events, stderr
 
-    @property
-    def folder(self) -> Path:
-        (folder,) = (self.home / "runs").iterdir()
-        return folder
 
-    @property
-    def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads((self.folder / "status.json").read_text())
-        return status
+class Forked(Recorded):
+    """A run in a process that has PyTorch already."""
+
+    def __init__(self, server: ForkServer, preset: Path, tmp_path: Path) -> None:
+        super().__init__(tmp_path)
+        argv = ["run", str(preset), *LONG, "--output", str(self.output), "--progress", "json"]
+        self.process = Process(server, argv, tmp_path)
+        self.pid = self.process.pid
+
+    def until(self, moment: str) -> None:
+        """Read what it tells until `moment` stands in it."""
+        assert self.process.read(PATIENCE, moment), f"{moment} never came"
+
+    def end(self) -> tuple[int, list[dict[str, Any]], str]:
+        """Read the rest; gives exit code, events, and stderr."""
+        code, stderr = self.process.end(), self.process.stderr
+        assert "Traceback" not in stderr
+        return code, self.process.events, stderr
 
 
 @pytest.fixture
 def start(preset: Path, tmp_path: Path) -> Iterator[Callable[..., Started]]:
     processes: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str, **options: Any) -> Started:
-        started = Started(preset, tmp_path, *arguments, **options)
+    def begin(*arguments: str) -> Started:
+        started = Started(preset, tmp_path, *arguments)
         processes.append(started.process)
         return started
 
@@ -115,6 +131,11 @@ def start(preset: Path, tmp_path: Path) -> Iterator[Callable[..., Started]]:
         process.communicate()
 
 
+@pytest.fixture
+def forked(server: ForkServer, preset: Path, tmp_path: Path) -> Forked:
+    return Forked(server, preset, tmp_path)
+
+
 def only_result(started: Started) -> None:
     """Expect the video and the records, and nothing half written anywhere."""
     names = {path.name for path in started.folder.iterdir()}
@@ -122,19 +143,31 @@ def only_result(started: Started) -> None:
     assert [path.name for path in started.output.parent.iterdir() if path.is_file()] == ["a.mp4"]
 
 
-@pytest.mark.parametrize("moment", ['"prepare"', '"bytes"', '"step": 1', '"step": 3', '"frame"'])
+@pytest.mark.parametrize("moment", ['"bytes"', '"step": 1', '"step": 3', '"frame"'])
 def test_a_killed_run_goes_on_to_the_same_video(
-    moment: str, start: Callable[..., Started], lightx2v: Run, undisturbed: str
+    moment: str, forked: Forked, lightx2v: Run, undisturbed: str
+) -> None:
+    forked.until(moment)
+    killed_goes_on(forked, moment, lightx2v, undisturbed)
+
+
+def test_a_run_that_is_killed_while_it_prepares_goes_on(
+    start: Callable[..., Started], lightx2v: Run, undisturbed: str
 ) -> None:
     started = start()
-    started.until(moment)
-    started.process.kill()
-    started.end()
-    assert started.status["status"] == "running"
+    started.until('"prepare"')
+    killed_goes_on(started, '"prepare"', lightx2v, undisturbed)
+
+
+def killed_goes_on(forked: Started | Forked, moment: str, lightx2v: Run, undisturbed: str) -> None:
+    """Kill a run, go on with it, and expect the video that it would have made."""
+    os.kill(forked.pid, signal.SIGKILL)
+    forked.end()
+    assert forked.status["status"] == "running"
     (listed,) = json.loads(lightx2v("runs", "--json").stdout)["runs"]
     assert listed["status"] == "interrupted"
-    assert not started.output.exists()
-    done = lightx2v("run", "--resume", started.folder.name, "--progress", "json")
+    assert not forked.output.exists()
+    done = lightx2v("run", "--resume", forked.folder.name, "--progress", "json")
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     resumed = [event for event in events if event["event"] == "resumed"]
@@ -142,52 +175,48 @@ def test_a_killed_run_goes_on_to_the_same_video(
     behind = resumed[0]["step"] if resumed else 0
     assert steps == list(range(behind + 1, 5))
     assert behind >= {'"step": 1': 1, '"step": 3': 3, '"frame"': 4}.get(moment, 0)
-    assert started.status["status"] == "done"
-    assert frames_of(started.output) == undisturbed
-    only_result(started)
+    assert forked.status["status"] == "done"
+    assert frames_of(forked.output) == undisturbed
+    only_result(forked)
 
 
 @pytest.mark.parametrize(
     ("number", "ending"), [(signal.SIGINT, "cancelled"), (signal.SIGTERM, "interrupted")]
 )
 def test_a_run_that_was_asked_to_stop_goes_on(
-    number: signal.Signals, ending: str, start: Callable[..., Started], lightx2v: Run,
+    number: signal.Signals, ending: str, forked: Forked, lightx2v: Run,
     undisturbed: str,
 ) -> None:  # fmt: skip
-    started = start()
-    started.until('"step": 2')
-    started.process.send_signal(number)
-    code, events, stderr = started.end()
+    forked.until('"step": 2')
+    os.kill(forked.pid, number)
+    code, events, stderr = forked.end()
     assert code == 130
     assert events[-1] == {"event": "cancelled"}
-    assert f"run --resume {started.folder.name}" in stderr
-    assert started.status["status"] == ending
-    assert (started.folder / "checkpoint.safetensors").exists()
-    assert not list(started.output.parent.glob("*.mp4"))
-    done = lightx2v("run", "--resume", started.folder)
+    assert f"run --resume {forked.folder.name}" in stderr
+    assert forked.status["status"] == ending
+    assert (forked.folder / "checkpoint.safetensors").exists()
+    assert not list(forked.output.parent.glob("*.mp4"))
+    done = lightx2v("run", "--resume", forked.folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{started.output}\n"
-    assert frames_of(started.output) == undisturbed
-    again = lightx2v("run", "--resume", started.folder)
+    assert done.stdout == f"{forked.output}\n"
+    assert frames_of(forked.output) == undisturbed
+    again = lightx2v("run", "--resume", forked.folder)
     assert again.returncode == 2
-    assert str(started.output) in again.stderr
+    assert str(forked.output) in again.stderr
 
 
-def test_the_second_signal_does_not_ask(
-    start: Callable[..., Started], lightx2v: Run, undisturbed: str
-) -> None:
-    started = start()
-    started.until('"frame"')
-    started.process.send_signal(signal.SIGSTOP)  # so that both arrive before anything is done
-    started.process.send_signal(signal.SIGINT)
-    started.process.send_signal(signal.SIGTERM)
-    started.process.send_signal(signal.SIGCONT)
-    code, _, _ = started.end()
+def test_the_second_signal_does_not_ask(forked: Forked, lightx2v: Run, undisturbed: str) -> None:
+    forked.until('"frame"')
+    os.kill(forked.pid, signal.SIGSTOP)  # so that both arrive before anything is done
+    os.kill(forked.pid, signal.SIGINT)
+    os.kill(forked.pid, signal.SIGTERM)
+    os.kill(forked.pid, signal.SIGCONT)
+    code, _, _ = forked.end()
     assert code == 130
-    assert started.status["status"] in ("cancelled", "interrupted")
-    assert not [path for path in started.output.parent.iterdir() if "mp4" in path.name]
-    assert lightx2v("run", "--resume", started.folder).returncode == 0
-    assert frames_of(started.output) == undisturbed
+    assert forked.status["status"] in ("cancelled", "interrupted")
+    assert not [path for path in forked.output.parent.iterdir() if "mp4" in path.name]
+    assert lightx2v("run", "--resume", forked.folder).returncode == 0
+    assert frames_of(forked.output) == undisturbed
 
 
 def test_another_process_can_cancel_it(start: Callable[..., Started]) -> None:
@@ -200,14 +229,13 @@ def test_another_process_can_cancel_it(start: Callable[..., Started]) -> None:
     assert not (started.folder / "cancel").exists()
 
 
-def test_a_run_under_way_is_not_taken_up(start: Callable[..., Started], lightx2v: Run) -> None:
-    started = start()
-    started.until('"step": 1')
-    done = lightx2v("run", "--resume", started.folder.name)
+def test_a_run_under_way_is_not_taken_up(forked: Forked, lightx2v: Run) -> None:
+    forked.until('"step": 1')
+    done = lightx2v("run", "--resume", forked.folder.name)
     assert done.returncode == 2
-    assert f"process {started.process.pid} works on it since" in done.stderr
+    assert f"process {forked.pid} works on it since" in done.stderr
     assert done.stdout == ""
-    code, events, _ = started.end()
+    code, events, _ = forked.end()
     assert (code, events[-1]["event"]) == (0, "done")
 
 

@@ -23,12 +23,7 @@ INT8_MULTIPLE = 8
 
 
 class QuantizedLinear(nn.Module):
-    """Holds codes [out, in], `weight_scale` float32 [out, 1] and a bias in the compute dtype.
-
-    There is no `weight`: transformers looks at the dtype of that name to cast activations to it.
-    """
-
-    weight = None
+    """Holds codes [out, in], `weight_scale` float32 [out, 1] and a bias in the compute dtype."""
 
     def __init__(self, linear: nn.Linear, codes: torch.dtype) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.spec.architecture import Shapes
 from engine.spec.header import TensorInfo, read_header, unreadable
 from engine.spec.job import Weights
-from engine.spec.keys import clip_names, dit_names, same_names, t5_names
+from engine.spec.keys import clip_names, dit_names, same_names
 from engine.spec.precision import CODE_DTYPES
 
 FLOAT = 4
@@ -30,7 +30,7 @@ class Part:
 
 
 PARTS = {
-    "t5": Part(t5_names),
+    "t5": Part(same_names),
     "clip": Part(clip_names),
     "vae_encoder": Part(same_names, ignore=("decoder.", "conv2.")),
     "dit": Part(dit_names, float32=FLOAT32_NAMES),
@@ -147,7 +147,7 @@ def _largest_cast(exact: Iterable[TensorInfo], plain: Iterable[TensorInfo], item
 
 def _is_linear(name: str, shape: tuple[int, ...]) -> bool:
     """Say whether LightX2V's converter would quantize a tensor of this name in the network."""
-    in_block = name.startswith(("blocks.", "encoder.block.", "transformer."))
+    in_block = name.startswith(("blocks.", "transformer."))
     bias_of_positions = "relative_attention_bias" in name
     return in_block and len(shape) == 2 and name.endswith(".weight") and not bias_of_positions
 

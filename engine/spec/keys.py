@@ -1,8 +1,8 @@
 """Key tables: how the same tensor is called in the file formats people have.
 
 Tensors are renamed by the module path in front of the last dot, so that `weight`, `bias` and
-`weight_scale` of one layer always travel together. Sources: the published Wan 2.1 checkpoints,
-diffusers' conversion and transformers' UMT5.
+`weight_scale` of one layer always travel together. Sources: the published Wan 2.1 checkpoints
+and diffusers' conversion.
 """
 
 from __future__ import annotations
@@ -14,22 +14,6 @@ KeyTable = tuple[tuple[str, str], ...]
 
 #: Prefixes that other tools put in front of every key of a DiT.
 DIT_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
-
-#: Wan's UMT5 names -> transformers' UMT5EncoderModel.
-T5_FROM_WAN: KeyTable = (
-    (r"token_embedding", "shared"),
-    (r"norm", "encoder.final_layer_norm"),
-    (r"blocks\.(\d+)\.attn\.([qkvo])", r"encoder.block.\1.layer.0.SelfAttention.\2"),
-    (
-        r"blocks\.(\d+)\.pos_embedding\.embedding",
-        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias",
-    ),
-    (r"blocks\.(\d+)\.norm1", r"encoder.block.\1.layer.0.layer_norm"),
-    (r"blocks\.(\d+)\.norm2", r"encoder.block.\1.layer.1.layer_norm"),
-    (r"blocks\.(\d+)\.ffn\.gate\.0", r"encoder.block.\1.layer.1.DenseReluDense.wi_0"),
-    (r"blocks\.(\d+)\.ffn\.fc1", r"encoder.block.\1.layer.1.DenseReluDense.wi_1"),
-    (r"blocks\.(\d+)\.ffn\.fc2", r"encoder.block.\1.layer.1.DenseReluDense.wo"),
-)
 
 #: diffusers' WanTransformer3DModel -> Wan's names; `attn1` is self, `attn2` cross attention.
 DIT_FROM_DIFFUSERS: KeyTable = (
@@ -73,11 +57,6 @@ def rename(table: KeyTable, name: str) -> str:
             renamed = re.sub(pattern, replacement, path)
             return f"{renamed}.{leaf}" if leaf else renamed
     return name
-
-
-def t5_names(stored: Iterable[str]) -> dict[str, str]:
-    """Map stored names of a Wan UMT5 file to transformers' names."""
-    return {name: rename(T5_FROM_WAN, name) for name in stored}
 
 
 #: ComfyUI's scaled FP8: a marker, and scales of activations that are measured at run time here.

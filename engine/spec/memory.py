@@ -24,10 +24,10 @@ from engine.spec.precision import FP8_FROM, INT8_FROM, ComputeDtype, Precision, 
 from engine.spec.space import checkpoint_bytes
 
 MIB = 1 << 20
-#: A process that imported what a run imports (torch 2.13 for the CPU, transformers 5): VmHWM of
+#: A process that imported what a run imports (torch 2.13 for the CPU): VmHWM of
 #: `import engine.pipeline, safetensors.torch, ftfy`, and what a first run adds: thread pools,
 #: kernels made at run time, the tokenizer.
-PROCESS = 352 * MIB
+PROCESS = 242 * MIB
 FIRST_RUN = 50 * MIB
 #: Freed tensors below 32 MiB leave holes in glibc's heap: this share of what was alive, at most
 #: so much. Differs from run to run by a tenth of the whole; larger tensors leave none.

@@ -18,11 +18,11 @@ from engine.spec.errors import Cancelled, EngineError
 from engine.spec.events import Event, MemoryUsed
 from engine.spec.header import read_header
 from engine.spec.job import Job, Weights
-from engine.spec.keys import clip_names, dit_names, same_names, t5_names
+from engine.spec.keys import clip_names, dit_names, same_names
 from engine.warm import Engine, identity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-T5 = Recipe("T5", t5_names)
+T5 = Recipe("T5", same_names)
 CLIP = Recipe("CLIP", clip_names)
 DIT = Recipe("DiT", dit_names, float32=keeps_float32)
 VAE_DECODER = Recipe("VAE", same_names, ignore=("encoder.", "conv1."))

@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.build import Recipe
 from engine.image import first_frame_mask, fit, read_image
 from engine.models.clip import ClipVision
-from engine.models.t5 import build_t5
+from engine.models.t5 import Umt5
 from engine.models.vae import FRAMES_PER_LATENT, WanVae
 from engine.spec.architecture import ClipArchitecture, T5Architecture, VaeArchitecture
 from engine.spec.errors import EngineError
@@ -52,11 +52,10 @@ def _encode_prompts(run: Run, prompts: list[str]) -> Generator[Event, None, list
     # UMT5 overflows in float16; bfloat16 is what Wan publishes it in.
     half = torch.bfloat16 if job.compute_dtype.value == "float16" else None
     placement = run.placement(half)
-    model = yield from run.network("t5", T5, job.t5, lambda: build_t5(arch), placement)
-    model.encoder.embed_tokens = model.shared
+    model = yield from run.network("t5", T5, job.t5, lambda: Umt5(arch), placement)
     yield StageStarted("encode_text")
     # No padding and no mask: a masked token changes nothing in the tokens before it.
-    contexts = [model(input_ids=each.to(run.device)).last_hidden_state[0] for each in ids]
+    contexts = [model(each[0].to(run.device)) for each in ids]
     for context in contexts:
         check_finite(context, "Encoding the prompt", "T5")
     return contexts

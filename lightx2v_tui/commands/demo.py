@@ -13,9 +13,9 @@ def execute(args: argparse.Namespace) -> int:
     root = demo.ensure_model(args.dest)
     assignments = tuple(args.assign)
     if args.headless or not sys.stdout.isatty():
-        from lightx2v_tui import jobs
         from lightx2v_tui.commands.run import generate
         from lightx2v_tui.gpus import read_gpus
+        from lightx2v_tui.launch import jobs
 
         gpu = next(iter(read_gpus().gpus), None)
         preset = demo.demo_preset(root, assignments)

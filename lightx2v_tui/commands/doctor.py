@@ -20,12 +20,12 @@ from lightx2v_tui import host, paths
 from lightx2v_tui.catalog.disk import disk_of
 from lightx2v_tui.gpus import Gpu, GpuReading, read_gpus
 from lightx2v_tui.host import HostMemory, TorchBuild
+from lightx2v_tui.launch.recommend import COMPONENTS, Recommendation, recommend, torch_trouble
 from lightx2v_tui.output import printable
-from lightx2v_tui.recommend import COMPONENTS, Recommendation, recommend, torch_trouble
 from lightx2v_tui.units import size, version
 
 ATTENTION_PACKAGES = ("flash_attn", "sageattention")
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "av", "textual", "ftfy")
+PACKAGES = ("torch", "tokenizers", "safetensors", "av", "textual", "ftfy")
 TITLES = {"dit": "DiT", "t5": "T5", "clip": "CLIP"}
 INDENT, NARROWEST = 18, 60
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from engine.spec.errors import Cancelled, EngineError, JobError
-from lightx2v_tui import downloads
-from lightx2v_tui.download_parts import Parts, RemoteVariant, choose, in_words, recommended
-from lightx2v_tui.downloader import SpeedMeter
-from lightx2v_tui.downloads import CHECKING, DONE, WAITING, DownloadEvent, DownloadPlan
+from lightx2v_tui.downloads import fetching
+from lightx2v_tui.downloads.downloader import SpeedMeter
+from lightx2v_tui.downloads.fetching import CHECKING, DONE, WAITING, DownloadEvent, DownloadPlan
+from lightx2v_tui.downloads.parts import Parts, RemoteVariant, choose, in_words, recommended
 from lightx2v_tui.gpus import read_gpus
 from lightx2v_tui.output import for_reader, printable
 from lightx2v_tui.units import duration, size
@@ -27,9 +27,9 @@ COMPANIONS = {"t5": "lightx2v/Encoders", "vae": "lightx2v/Autoencoders"}
 
 def execute(args: argparse.Namespace) -> int:
     """Choose, fetch, and print the folder."""
-    repository, parts = downloads.look(args.repository)
+    repository, parts = fetching.look(args.repository)
     variants = _chosen(parts, args.variant, args.repository)
-    plan = downloads.plan(repository, parts, variants, args.dest or downloads.default_place())
+    plan = fetching.plan(repository, parts, variants, args.dest or fetching.default_place())
     if args.dry_run:
         _describe(plan, parts)
         return OK
@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     bar = _Bar(sys.stderr)
     try:
-        for event in downloads.fetch(plan, stop):
+        for event in fetching.fetch(plan, stop):
             bar.take(event)
     except (KeyboardInterrupt, Cancelled):
         bar.end()
@@ -82,7 +82,7 @@ def _describe(plan: DownloadPlan, parts: Parts) -> None:
     lines = [f"{size(p.file.nbytes):>9}  {'here' if p.whole else '':<4}  {p.file.path}"
              for p in plan.files]  # fmt: skip
     lines.append(f"{size(plan.left):>9}  to fetch into {plan.folder}, "
-                 f"{size(downloads.free_bytes(plan.folder))} free there")  # fmt: skip
+                 f"{size(fetching.free_bytes(plan.folder))} free there")  # fmt: skip
     lines.append(f"variants: {in_words(parts)}")
     sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
 

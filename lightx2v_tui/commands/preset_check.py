@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from engine.spec.errors import CheckpointError, EngineError, JobError
-from lightx2v_tui import jobs, jsonc, presets
+from lightx2v_tui import presets
 from lightx2v_tui.catalog import Component, Kind, component_at, read_config
 from lightx2v_tui.commands.run import DRY, find_preset, generate
 from lightx2v_tui.gpus import Gpu, read_gpus
-from lightx2v_tui.lightx2v import Difference, FolderConfig, Surroundings, differences
-from lightx2v_tui.lightx2v_model import CONFIG_FOLDERS
+from lightx2v_tui.launch import jobs
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import runs_dir
-from lightx2v_tui.preset_keys import KEYS, LORAS, OWN, OWN_KEYS, PATH, passed_on
-from lightx2v_tui.preset_root import model_at
-from lightx2v_tui.presets import Preset
+from lightx2v_tui.presets import Preset, jsonc
+from lightx2v_tui.presets.keys import KEYS, LORAS, OWN, OWN_KEYS, PATH, passed_on
+from lightx2v_tui.presets.lightx2v import Difference, FolderConfig, Surroundings, differences
+from lightx2v_tui.presets.lightx2v_model import CONFIG_FOLDERS
+from lightx2v_tui.presets.root import model_at
 
 OK, FAILED, USAGE = 0, 1, 2
 WIDTH = 80

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import presets_dir
-from lightx2v_tui.preset_library import SavedPreset, saved_presets
+from lightx2v_tui.presets.library import SavedPreset, saved_presets
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ from pathlib import Path
 from engine.spec.errors import CheckpointError, JobError
 from engine.spec.job import Lora
 from engine.spec.precision import Precision
-from lightx2v_tui import choices, presets, runnable, settings
+from lightx2v_tui import presets, settings
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, find_roots
 from lightx2v_tui.gpus import read_gpus
 from lightx2v_tui.host import read_memory
+from lightx2v_tui.launch import choices, runnable
 from lightx2v_tui.output import for_reader, printable
 from lightx2v_tui.paths import expanded, model_dirs
-from lightx2v_tui.preset_library import VIDEO_SUFFIXES, from_video
-from lightx2v_tui.preset_root import model_at
 from lightx2v_tui.presets import PresetError
+from lightx2v_tui.presets.library import VIDEO_SUFFIXES, from_video
+from lightx2v_tui.presets.root import model_at
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -14,19 +14,21 @@ from typing import TextIO
 from engine.spec.errors import EngineError, JobError
 from engine.spec.job import Job, Schedule, StepDistill
 from engine.spec.precision import QuantCompute
-from lightx2v_tui import jobs, presets, resume
-from lightx2v_tui.admission import TooLittleRam, check_ram
-from lightx2v_tui.device_lock import check_name, gpu_of
-from lightx2v_tui.forecast import Forecast, foresee, machine_of
+from lightx2v_tui import presets
 from lightx2v_tui.gpus import GpuReading, read_gpus
-from lightx2v_tui.headless import OK, Headless, Request
 from lightx2v_tui.host import read_memory
-from lightx2v_tui.jobs import Options, Plan
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.admission import TooLittleRam, check_ram
+from lightx2v_tui.launch.forecast import Forecast, foresee, machine_of
+from lightx2v_tui.launch.jobs import Options, Plan
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded, presets_dir, runs_dir
-from lightx2v_tui.preset_root import on_model
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.runs import RunFolder, new_run
+from lightx2v_tui.presets.root import on_model
+from lightx2v_tui.runs import resume
+from lightx2v_tui.runs.device_lock import check_name, gpu_of
+from lightx2v_tui.runs.folder import RunFolder, new_run
+from lightx2v_tui.runs.headless import OK, Headless, Request
 from lightx2v_tui.units import size
 
 #: What a run that goes on has decided already.

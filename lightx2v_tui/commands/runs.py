@@ -10,9 +10,9 @@ import time
 import unicodedata
 from collections.abc import Iterator
 
-from lightx2v_tui.history import PastRun, as_json, past_runs
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import runs_dir
+from lightx2v_tui.runs.history import PastRun, as_json, past_runs
 from lightx2v_tui.terminal import here, plain
 from lightx2v_tui.units import duration
 

@@ -23,9 +23,9 @@ from lightx2v_tui.catalog import (
 )
 from lightx2v_tui.catalog.report import as_json
 from lightx2v_tui.catalog.standing import in_words, standing_of
+from lightx2v_tui.launch.runnable import reason_not_runnable
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded, model_dirs
-from lightx2v_tui.runnable import reason_not_runnable
 from lightx2v_tui.units import size
 
 USAGE = 2

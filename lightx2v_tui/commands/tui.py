@@ -53,7 +53,7 @@ def open_app(
     app = LightX2VApp(places, make_preset)
     app.run()
     if app.hung_up:
-        from lightx2v_tui import detached
+        from lightx2v_tui.runs import detached
 
         detached.let_go_of_terminal()
         return detached.finish(*app.ongoing)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from engine.spec.errors import EngineError
-from lightx2v_tui import history
-from lightx2v_tui.forecast import Held
-from lightx2v_tui.history import PastRun
+from lightx2v_tui.launch.forecast import Held
 from lightx2v_tui.messages import RunWanted
 from lightx2v_tui.presets import Preset
+from lightx2v_tui.runs import history
+from lightx2v_tui.runs.history import PastRun
 
 
 def preset_or_error(run: PastRun) -> Preset | EngineError:
@@ -38,7 +38,7 @@ def deleted(run: PastRun) -> EngineError | None:
 
 def planned(preset: Preset, held: Held) -> RunWanted | EngineError:
     """Plan a run on this machine as it is now; what is against it is told, not raised."""
-    from lightx2v_tui.planning import plan_here
+    from lightx2v_tui.launch.planning import plan_here
 
     try:
         plan, _ = plan_here(preset, held)

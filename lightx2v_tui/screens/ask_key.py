@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from lightx2v_tui.keys import KnownKey, conflict, is_key, keys_now
+from lightx2v_tui.screens.keys import KnownKey, conflict, is_key, keys_now
 
 RESET = ""
 RESETTING = ("backspace", "delete")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from lightx2v_tui import runnable
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Verdict, lora_in_words
 from lightx2v_tui.catalog.model import Component
 from lightx2v_tui.catalog.standing import (
@@ -21,6 +20,7 @@ from lightx2v_tui.catalog.standing import (
     in_words,
     standing_of,
 )
+from lightx2v_tui.launch import runnable
 from lightx2v_tui.output import printable
 from lightx2v_tui.screens.model_table import NAME, Row
 from lightx2v_tui.units import duration, size
@@ -110,7 +110,9 @@ def _whether_it_runs(
 
 
 def _recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None) -> tuple[str, str]:
-    from lightx2v_tui import choices  # presets come with it, which a remembered list can do without
+    from lightx2v_tui.launch import (
+        choices,  # presets come with it, which a remembered list can do without
+    )
 
     best = choices.recommended(root, gpu, ram)
     picked = {Kind.DIT: best.dit, Kind.T5: best.t5, Kind.CLIP: best.clip}

@@ -16,11 +16,11 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.spec.errors import EngineError
-from lightx2v_tui import downloads
 from lightx2v_tui.catalog.repositories import MODELS
-from lightx2v_tui.download_parts import Parts, RemoteVariant, recommended
-from lightx2v_tui.downloads import DownloadPlan
-from lightx2v_tui.hub import Repository
+from lightx2v_tui.downloads import fetching
+from lightx2v_tui.downloads.fetching import DownloadPlan
+from lightx2v_tui.downloads.hub import Repository
+from lightx2v_tui.downloads.parts import Parts, RemoteVariant, recommended
 from lightx2v_tui.messages import DownloadWanted, ErrorMet
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded
@@ -103,7 +103,7 @@ class DownloadScreen(AppScreen[None]):
             yield Static(id="shared", markup=False)
         with Vertical(id="where", classes="panel") as panel:
             panel.border_title = "Into"
-            yield PathInput(str(self._place or downloads.default_place()), folders=True,
+            yield PathInput(str(self._place or fetching.default_place()), folders=True,
                             id="place", compact=True)  # fmt: skip
             yield Static(id="room", markup=False)
         yield Footer(show_command_palette=False)
@@ -303,7 +303,7 @@ def _looked(name: str) -> Looked:
     from lightx2v_tui.gpus import read_gpus
 
     try:
-        repository, parts = downloads.look(name)
+        repository, parts = fetching.look(name)
     except EngineError as error:
         return Looked(name, error=error)
     gpu: Gpu | None = next(iter(read_gpus().gpus), None)
@@ -313,12 +313,12 @@ def _looked(name: str) -> Looked:
 def _measured(
     repository: Repository, parts: Parts, marked: list[RemoteVariant], place: Path
 ) -> Measured:
-    plan = downloads.plan(repository, parts, marked, place)
-    free, blocked = downloads.free_bytes(plan.folder), ""
+    plan = fetching.plan(repository, parts, marked, place)
+    free, blocked = fetching.free_bytes(plan.folder), ""
     above = next((p for p in (plan.folder, *plan.folder.parents) if p.exists()), place)
     if not above.is_dir():
         blocked = f"{above} is a file, not a folder."
-    elif not downloads.may_write(above):
+    elif not fetching.may_write(above):
         blocked = f"You may not write to {above}."
     elif plan.left > free:
         blocked = f"{size(plan.left - free)} too much for the disk of {above}."

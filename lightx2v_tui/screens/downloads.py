@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.markup import escape
 from textual.widgets import Footer, Static
 
-from lightx2v_tui.downloads import CHECKING, WAITING
+from lightx2v_tui.downloads.fetching import CHECKING, WAITING
 from lightx2v_tui.messages import DownloadCancelWanted, DownloadOpened, DownloadWanted
 from lightx2v_tui.output import printable
 from lightx2v_tui.screens.base import AppScreen
@@ -22,7 +22,7 @@ from lightx2v_tui.widgets.lines import Line
 from lightx2v_tui.widgets.meters import bar
 
 if TYPE_CHECKING:
-    from lightx2v_tui.downloader import Download, Downloader
+    from lightx2v_tui.downloads.downloader import Download, Downloader
 
 REDRAW_SECONDS = 0.5
 BAR = 30  # cells, where there is room

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lightx2v_tui.history import PastRun
 from lightx2v_tui.messages import ResumeWanted, WatchWanted
+from lightx2v_tui.runs.history import PastRun
 from lightx2v_tui.screens.base import AppScreen
 
 ONLY_WHERE_IT_CAN = ("go_on", "copy")  # other runs have no such key in the footer

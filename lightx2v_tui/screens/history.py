@@ -18,12 +18,12 @@ from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Input, Static
 
 from engine.spec.errors import EngineError
-from lightx2v_tui import history
-from lightx2v_tui.forecast import Held
-from lightx2v_tui.history import PastRun
+from lightx2v_tui.launch.forecast import Held
 from lightx2v_tui.messages import ErrorMet, PresetOpened, RunWanted
 from lightx2v_tui.output import printable
 from lightx2v_tui.presets import Preset
+from lightx2v_tui.runs import history
+from lightx2v_tui.runs.history import PastRun
 from lightx2v_tui.screens.again import deleted, log_or_reason, planned, preset_or_error
 from lightx2v_tui.screens.dialogs import Question, TextDialog
 from lightx2v_tui.screens.going_on import GoingOnScreen
@@ -161,8 +161,8 @@ class HistoryScreen(GoingOnScreen):
 
     @property
     def current(self) -> PastRun | None:
-        """The run under the cursor."""
-        return self._runs.get(self.query_one(RunTable).current)
+        """The run under the cursor; the footer asks before there is a table."""
+        return next((self._runs.get(table.current) for table in self.query(RunTable)), None)
 
     def on_resize(self, event: events.Resize) -> None:
         """Give the columns the width there is now."""
@@ -232,7 +232,7 @@ class HistoryScreen(GoingOnScreen):
 
     def reason_against(self, action: str) -> str:
         """Say why an action cannot be done now; empty where it can."""
-        if action not in NEEDS_RUN or not self.is_mounted:
+        if action not in NEEDS_RUN:
             return ""
         run = self.current
         if run is None:

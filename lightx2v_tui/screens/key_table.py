@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from textual.binding import Binding
 from textual.content import Content
 
-from lightx2v_tui.keys import KnownKey, keys_now
+from lightx2v_tui.screens.keys import KnownKey, keys_now
 from lightx2v_tui.widgets.row_table import RowTable
 
 

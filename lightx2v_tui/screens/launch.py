@@ -17,10 +17,10 @@ from textual.geometry import Size
 from textual.widgets import Button, Footer, Static
 
 from engine.spec.errors import EngineError, JobError
-from lightx2v_tui import choices, form, planning
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot
-from lightx2v_tui.choices import Choice
-from lightx2v_tui.forecast import Forecast, Held
+from lightx2v_tui.launch import choices, form, planning
+from lightx2v_tui.launch.choices import Choice
+from lightx2v_tui.launch.forecast import Forecast, Held
 from lightx2v_tui.messages import ErrorMet, FormLeft, PresetOpened, RunWanted
 from lightx2v_tui.output import printable
 from lightx2v_tui.presets import Preset
@@ -221,7 +221,7 @@ class LaunchScreen(AppScreen[None]):
     @work(thread=True, exit_on_error=False, group="forecast")
     def _foresee(self, preset: Preset, asked: int) -> None:
         """Foresee the memory of a run; an answer to an older question is dropped."""
-        from lightx2v_tui.forecast import foresee
+        from lightx2v_tui.launch.forecast import foresee
 
         told: Forecast | EngineError
         try:
@@ -262,14 +262,15 @@ class LaunchScreen(AppScreen[None]):
 
     def action_save(self) -> None:
         """Save over the preset that was loaded or saved before; else ask for a name."""
-        from lightx2v_tui import preset_library, presets
+        from lightx2v_tui import presets
+        from lightx2v_tui.presets import library
 
         name = self._saved_as
-        if not name or not presets.is_own(preset_library.path_of(name)):
+        if not name or not presets.is_own(library.path_of(name)):
             self.action_save_as()
         elif (preset := self._savable()) is not None:
             try:
-                self._on_saved(preset_library.save(name, preset, replacing=True))
+                self._on_saved(library.save(name, preset, replacing=True))
             except EngineError as error:
                 self.post_message(ErrorMet(error))
 

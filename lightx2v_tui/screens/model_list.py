@@ -53,7 +53,7 @@ class ModelList:
 
     def runs(self, root: ModelRoot) -> bool:
         """Whether a video can be made with a model."""
-        from lightx2v_tui.runnable import reason_not_runnable
+        from lightx2v_tui.launch.runnable import reason_not_runnable
 
         if root.key not in self._runs:
             self._runs[root.key] = not reason_not_runnable(root)

@@ -336,7 +336,7 @@ class ModelsScreen(AppScreen[None]):
     def _open(self, root: ModelRoot, *, there: bool) -> None:
         from engine.spec.errors import JobError
         from lightx2v_tui.catalog.standing import first_fix
-        from lightx2v_tui.runnable import reason_not_runnable
+        from lightx2v_tui.launch.runnable import reason_not_runnable
 
         if not there:
             fix = "The disks are looked at again now; mount its disk if it is missing."

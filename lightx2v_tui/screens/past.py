@@ -13,12 +13,12 @@ from textual.content import Content
 from engine.spec.errors import EngineError
 from engine.spec.events import STAGES
 from engine.spec.picture import Picture
-from lightx2v_tui import history
-from lightx2v_tui.history import PastRun
 from lightx2v_tui.output import printable
 from lightx2v_tui.presets import Preset
+from lightx2v_tui.runs import history
+from lightx2v_tui.runs.history import PastRun
+from lightx2v_tui.runs.watching import how_far
 from lightx2v_tui.units import duration
-from lightx2v_tui.watching import how_far
 
 #: How a run ended: its mark and its colour.
 MARKS = {
@@ -161,7 +161,7 @@ def _ending(run: PastRun, detail: Detail | None) -> Iterator[Line]:
 
 
 def _settings(preset: Preset) -> Iterator[Line]:
-    from lightx2v_tui.preset_library import details
+    from lightx2v_tui.presets.library import details
 
     model = preset.model_path.name if preset.model_path else "no model is named"
     yield model, "bold"

@@ -19,11 +19,10 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.spec.errors import EngineError
-from lightx2v_tui import preset_library
-from lightx2v_tui.history import ago
 from lightx2v_tui.output import printable
-from lightx2v_tui.preset_library import ExistsError, SavedPreset
-from lightx2v_tui.presets import Preset
+from lightx2v_tui.presets import Preset, library
+from lightx2v_tui.presets.library import ExistsError, SavedPreset
+from lightx2v_tui.runs.history import ago
 from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.path_input import PathInput
@@ -77,7 +76,7 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
             yield Static(id="detail", markup=False)
             yield PathInput(id="file", suffixes=(".json", ".jsonc", ".mp4"),
                             placeholder=FILE_HINT, compact=True)  # fmt: skip
-            yield Input(id="name", max_length=preset_library.MAX_NAME, compact=True)
+            yield Input(id="name", max_length=library.MAX_NAME, compact=True)
             yield Static(id="told", markup=False)
             yield Static("enter load   / filter   r rename   d delete   o file   esc close",
                          classes="hint", markup=False)  # fmt: skip
@@ -93,7 +92,7 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
         return ""
 
     def _reload(self, name: str = "") -> None:
-        in_background(self, preset_library.saved_presets, partial(self._take, name))
+        in_background(self, library.saved_presets, partial(self._take, name))
 
     def _take(self, name: str, saved: tuple[SavedPreset, ...]) -> None:
         self._saved = saved
@@ -135,7 +134,7 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
         elif here.preset is None:
             text = f"It cannot be loaded: {printable(here.problem)}"
         else:
-            text = "\n".join(preset_library.details(here.preset))
+            text = "\n".join(library.details(here.preset))
         detail = self.query_one("#detail", Static)
         detail.set_class(here is not None and here.preset is None, "-problem")
         detail.update(Content(text))
@@ -211,7 +210,7 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
         if self._renamed is None:
             return
         try:
-            path = preset_library.rename(self._renamed.path, event.value)
+            path = library.rename(self._renamed.path, event.value)
         except EngineError as error:
             self._tell(_words(error))
         else:
@@ -235,7 +234,7 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
         if not yes:
             return
         try:
-            preset_library.delete(preset.path)
+            library.delete(preset.path)
         except EngineError as error:
             self._tell(_words(error))
         self._reload()
@@ -271,7 +270,7 @@ class SaveDialog(ModalScreen[Path | None]):
         """Propose `name`, or one made from the preset's model."""
         super().__init__()
         self._preset = preset
-        self._name = name or preset_library.proposed_name(preset)
+        self._name = name or library.proposed_name(preset)
 
     def compose(self) -> ComposeResult:
         """Build the box."""
@@ -279,7 +278,7 @@ class SaveDialog(ModalScreen[Path | None]):
             box.border_title = "Save preset"
             yield Input(self._name, id="name", placeholder="name", compact=True)
             yield Static(id="told", markup=False)
-            lines = (preset_library.summary(self._preset), *preset_library.details(self._preset))
+            lines = (library.summary(self._preset), *library.details(self._preset))
             yield Static(Content("\n".join(lines)), id="detail", markup=False)
             yield Static("enter save   esc leave it", classes="hint", markup=False)
 
@@ -291,11 +290,11 @@ class SaveDialog(ModalScreen[Path | None]):
 
     @on(Input.Changed)
     def _on_typed(self, event: Input.Changed) -> None:
-        reason = preset_library.reason_against_name(event.value)
+        reason = library.reason_against_name(event.value)
         if reason:
             self._tell(f"{reason[:1].upper()}{reason[1:]}.", problem=True)
             return
-        path = preset_library.path_of(event.value)
+        path = library.path_of(event.value)
         if path.exists():
             self._tell("There is one of this name: you are asked before it is replaced.")
         else:
@@ -307,7 +306,7 @@ class SaveDialog(ModalScreen[Path | None]):
 
     def _save(self, name: str, *, replacing: bool) -> None:
         try:
-            self.dismiss(preset_library.save(name, self._preset, replacing=replacing))
+            self.dismiss(library.save(name, self._preset, replacing=replacing))
         except ExistsError as error:
             text = f"{error.what}."
             if not error.own:
@@ -380,7 +379,7 @@ def _column(texts: list[str]) -> list[str]:
 
 def _opened(text: str) -> Opened:
     try:
-        return Opened(preset_library.open_file(Path(text)))
+        return Opened(library.open_file(Path(text)))
     except EngineError as error:
         return Opened(error=error)
 

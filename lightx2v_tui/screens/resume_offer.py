@@ -14,12 +14,12 @@ from textual.markup import escape
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from lightx2v_tui import history
-from lightx2v_tui.device_lock import DeviceBusy
-from lightx2v_tui.history import PastRun
 from lightx2v_tui.output import printable
+from lightx2v_tui.runs import history
+from lightx2v_tui.runs.device_lock import DeviceBusy
+from lightx2v_tui.runs.history import PastRun
+from lightx2v_tui.runs.watching import how_far
 from lightx2v_tui.screens.dialogs import Dialog
-from lightx2v_tui.watching import how_far
 
 ENDED = {"interrupted": "interrupted", "cancelled": "cancelled", "failed": "failed"}
 SHOWN = 50  # runs that are offered at once; the history has all of them

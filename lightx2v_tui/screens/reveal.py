@@ -15,8 +15,8 @@ from textual.widgets import Input, Static
 from engine.spec.errors import EngineError
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded
-from lightx2v_tui.preset_library import VIDEO_SUFFIXES, details, from_video
 from lightx2v_tui.presets import Preset
+from lightx2v_tui.presets.library import VIDEO_SUFFIXES, details, from_video
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.path_input import PathInput
 

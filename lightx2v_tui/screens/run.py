@@ -9,15 +9,15 @@ from textual.binding import Binding
 
 from engine.spec.events import Done, Failed
 from engine.spec.job import Job, Previews
-from lightx2v_tui import eta
-from lightx2v_tui.jobs import Plan
-from lightx2v_tui.launcher import Launcher, Run
+from lightx2v_tui.launch.jobs import Plan
 from lightx2v_tui.messages import CancelWanted, ErrorMet, PauseWanted, RunWanted
 from lightx2v_tui.output import printable
+from lightx2v_tui.runs import eta
+from lightx2v_tui.runs.launcher import Launcher, Run
+from lightx2v_tui.runs.tracker import RunView
 from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.screens.run_frame import RunFrame
 from lightx2v_tui.screens.run_machine import ForeseeingScreen
-from lightx2v_tui.tracker import RunView
 from lightx2v_tui.units import duration, seconds
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.facts import Facts

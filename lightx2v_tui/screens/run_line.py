@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from engine.spec.errors import EngineError
-from lightx2v_tui.launcher import Launcher, Run
 from lightx2v_tui.messages import ErrorMet
+from lightx2v_tui.runs.launcher import Launcher, Run
 from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.widgets.waiting import WaitingList, described
 

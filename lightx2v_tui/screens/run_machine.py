@@ -8,13 +8,13 @@ from dataclasses import replace
 from textual import work
 
 from engine.spec.errors import EngineError
-from lightx2v_tui.device_lock import CPU, gpu_of
-from lightx2v_tui.expected import Expected, expect
 from lightx2v_tui.gpus import GpuReading
 from lightx2v_tui.host import CpuLoad, HostMemory
-from lightx2v_tui.launcher import Launcher, Run
 from lightx2v_tui.messages import MachineRead
 from lightx2v_tui.output import printable
+from lightx2v_tui.runs.device_lock import CPU, gpu_of
+from lightx2v_tui.runs.expected import Expected, expect
+from lightx2v_tui.runs.launcher import Launcher, Run
 from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.meter_panel import Machine, MeterPanel

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from textual.binding import Binding
 
-from lightx2v_tui.history import PastRun
+from lightx2v_tui.runs.history import PastRun
 from lightx2v_tui.screens.past import Column, columns, row
 from lightx2v_tui.widgets.row_table import RowTable
 

@@ -17,7 +17,6 @@ from textual.widgets import DataTable, Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
 from lightx2v_tui import settings
-from lightx2v_tui.keys import KnownKey, checked, known_keys
 from lightx2v_tui.messages import (
     FolderAdded,
     GlyphsChanged,
@@ -30,6 +29,7 @@ from lightx2v_tui.screens.ask_key import RESET, AskKey
 from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.screens.key_table import KeyTable
+from lightx2v_tui.screens.keys import KnownKey, checked, known_keys
 from lightx2v_tui.settings import GLYPHS
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import TitleBar

@@ -12,16 +12,16 @@ from textual.binding import Binding
 
 from engine.spec.errors import EngineError
 from engine.spec.events import Done
-from lightx2v_tui import eta, history
 from lightx2v_tui.host import HostMemory
-from lightx2v_tui.launcher import Launcher, Run
 from lightx2v_tui.messages import ErrorMet, ResumeWanted
 from lightx2v_tui.output import printable
-from lightx2v_tui.runs import ask_cancel
+from lightx2v_tui.runs import eta, history
+from lightx2v_tui.runs.folder import ask_cancel
+from lightx2v_tui.runs.launcher import Launcher, Run
+from lightx2v_tui.runs.watching import facts_of, view_of
 from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.screens.run_frame import RunFrame
 from lightx2v_tui.units import duration, seconds
-from lightx2v_tui.watching import facts_of, view_of
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.facts import Facts
@@ -104,7 +104,7 @@ class WatchScreen(RunFrame):
 
     def read_memory(self) -> HostMemory:
         """Read the RAM, on a thread; that of the run's process instead of this one's."""
-        from lightx2v_tui.processes import memory_of
+        from lightx2v_tui.runs.processes import memory_of
 
         return replace(super().read_memory(), process=memory_of(self._watched.pid or 0))
 

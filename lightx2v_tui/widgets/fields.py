@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Checkbox, Input, Label, Select
 
-from lightx2v_tui.form import Fields
+from lightx2v_tui.launch.form import Fields
 
 E = TypeVar("E", bound=Enum)
 

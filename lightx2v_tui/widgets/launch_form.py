@@ -13,9 +13,9 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from engine.spec.job import Previews
-from lightx2v_tui import choices, form, runnable
 from lightx2v_tui.catalog import Kind, ModelRoot
-from lightx2v_tui.choices import Choice
+from lightx2v_tui.launch import choices, form, runnable
+from lightx2v_tui.launch.choices import Choice
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.widgets.fields import FieldPanel
 from lightx2v_tui.widgets.image_field import ImageField

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import RichLog
 
-from lightx2v_tui.tail import Tail
+from lightx2v_tui.runs.tail import Tail
 
 INTERVAL = 1.0
 MOST_LINES = 2_000

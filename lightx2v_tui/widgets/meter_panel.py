@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from engine.spec.events import MemoryUsed
-from lightx2v_tui.expected import Expected
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.host import HostMemory
+from lightx2v_tui.runs.expected import Expected
 from lightx2v_tui.units import size
 from lightx2v_tui.widgets.lines import Line
 from lightx2v_tui.widgets.meters import MARK, Level, Meter

@@ -10,8 +10,8 @@ from textual.content import Content
 from textual.widgets import Checkbox, Input, Select, Static
 
 from engine.spec.job import Previews
-from lightx2v_tui import form
-from lightx2v_tui.form import Fields, Offload, Shape
+from lightx2v_tui.launch import form
+from lightx2v_tui.launch.form import Fields, Offload, Shape
 from lightx2v_tui.widgets.fields import (
     FieldPanel,
     NumberInput,

@@ -14,9 +14,9 @@ from textual.message import Message
 from textual.widgets import Static
 
 from engine.spec.precision import Precision
-from lightx2v_tui import runnable
 from lightx2v_tui.catalog import TITLES, Component, Kind, ModelRoot
-from lightx2v_tui.choices import Choice
+from lightx2v_tui.launch import runnable
+from lightx2v_tui.launch.choices import Choice
 from lightx2v_tui.units import size
 from lightx2v_tui.widgets.matrix import Cell, Matrix, Row
 

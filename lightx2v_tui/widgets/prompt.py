@@ -8,7 +8,7 @@ from textual import events, on
 from textual.content import Content
 from textual.widgets import TextArea
 
-from lightx2v_tui import form
+from lightx2v_tui.launch import form
 
 FOLD = 512
 TOO_LONG = "only the first 512 tokens count"

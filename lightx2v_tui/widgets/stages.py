@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from engine.spec.events import STAGES, LoraApplied, describe_lora
 from lightx2v_tui.output import printable
-from lightx2v_tui.tracker import RunView, StageView
+from lightx2v_tui.runs.tracker import RunView, StageView
 from lightx2v_tui.units import duration, seconds, size
 from lightx2v_tui.widgets.lines import Line
 from lightx2v_tui.widgets.meters import bar

@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from engine.spec.events import STAGES
-from lightx2v_tui.forecast import VERDICTS, Forecast
+from lightx2v_tui.launch.forecast import VERDICTS, Forecast
 from lightx2v_tui.units import size
 
 MUTED = "$foreground 60%"

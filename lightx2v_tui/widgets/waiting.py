@@ -11,9 +11,9 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from lightx2v_tui.jobs import Plan
-from lightx2v_tui.launcher import Wanted
+from lightx2v_tui.launch.jobs import Plan
 from lightx2v_tui.output import printable
+from lightx2v_tui.runs.launcher import Wanted
 
 NAMED, MOST_NAMED = 60, 5  # characters of a run, and runs, that a question names
 PROMPT = 200  # characters; the terminal cuts them where the line ends

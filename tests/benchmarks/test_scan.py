@@ -22,7 +22,7 @@ import pytest
 
 from lightx2v_tui.catalog import ModelRoot, find_roots
 from lightx2v_tui.catalog.files import SKIP, WEIGHTS
-from tests.conftest import REPOSITORY
+from tests.processes import REPOSITORY
 from tests.terminal import Terminal
 from tests.unit.helpers import CODES, dit_block, dit_rest, safetensors_bytes
 

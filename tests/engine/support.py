@@ -22,9 +22,10 @@ from engine.spec.errors import CheckpointError
 from engine.spec.events import BytesRead, Event
 from engine.spec.job import Job, Weights
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
-from lightx2v_tui import choices, cli, jobs
+from lightx2v_tui import cli
 from lightx2v_tui.catalog import inspect_root
-from lightx2v_tui.jobs import Options
+from lightx2v_tui.launch import choices, jobs
+from lightx2v_tui.launch.jobs import Options
 
 CPU = torch.device("cpu")
 torch.set_num_threads(1)  # the networks are tiny, and test processes share the cores

@@ -22,9 +22,9 @@ from engine.spec.job import Weights
 from engine.spec.keys import DIT_FROM_DIFFUSERS, rename
 from engine.spec.precision import Precision, QuantCompute
 from engine.stages import DIT
-from lightx2v_tui import jobs
 from lightx2v_tui.catalog import Component, Kind, component_at
-from lightx2v_tui.jobs import Options
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Options
 from lightx2v_tui.presets import Preset
 from tests.engine.support import load_all, make_job, on_meta, randomised, relative, run_all
 

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.demo import T5, TINY_VAE, VAE, _wan_names, quantized, smooth, write_tokenizer
+from engine.demo import T5, TINY_VAE, VAE, quantized, smooth, write_tokenizer
 from engine.image import fit, read_image
 from engine.models.clip import ClipVision
-from engine.models.t5 import build_t5
+from engine.models.t5 import Umt5
 from engine.models.tiny_vae import TinyVae
 from engine.models.vae import WanVae
 from engine.models.wan import WanTransformer
@@ -27,8 +27,8 @@ from engine.spec.errors import JobError
 from engine.spec.events import BytesRead, CancelledByUser, Done, Event, Failed, StageStarted
 from engine.spec.job import Guidance, Job, Placing, Placings, StepDistill
 from engine.spec.precision import ComputeDtype
-from lightx2v_tui import jobs
-from lightx2v_tui.jobs import Options, Plan
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Options, Plan
 from lightx2v_tui.presets import Preset
 from tests.engine.support import command, leftovers, relative
 
@@ -66,7 +66,7 @@ def write_root(root: Path) -> None:
     folder.mkdir(parents=True)
     dit = smooth(WanTransformer(DIT)).state_dict()
     save_file(quantized(dit, None, bool), folder / "diffusion_pytorch_model.safetensors")
-    t5 = _wan_names(smooth(build_t5(T5)).state_dict())
+    t5 = smooth(Umt5(T5)).state_dict()
     torch.save(quantized(t5, None, bool), folder / "models_t5_umt5-xxl-enc-bf16.pth")
     torch.save(clip_state(), folder / CLIP_FILE)
     vae = smooth(WanVae(VAE, with_encoder=True)).state_dict()

@@ -28,9 +28,10 @@ from engine.spec.events import (
 )
 from engine.spec.job import Job, Lora, Placing, Placings, Previews, Weights
 from engine.spec.precision import Precision
-from lightx2v_tui import jobs, runs
+from lightx2v_tui.launch import jobs
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.session import Session
+from lightx2v_tui.runs import folder as runs
+from lightx2v_tui.runs.session import Session
 from tests.engine.support import leftovers, make_job, run_all
 
 PATIENCE = 30.0  # seconds that a test waits before it fails

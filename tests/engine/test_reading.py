@@ -17,7 +17,7 @@ from engine.spec.events import BytesRead, Done, Event, Failed, StageStarted
 from engine.spec.header import read_header
 from engine.spec.job import Job, Lora, Weights
 from engine.spec.precision import Precision
-from lightx2v_tui import jobs
+from lightx2v_tui.launch import jobs
 from lightx2v_tui.presets import Preset
 from tests.engine.support import leftovers, make_job, run_all
 

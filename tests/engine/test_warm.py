@@ -31,11 +31,11 @@ from engine.spec.events import (
 from engine.spec.job import Guidance, Job, Lora, Placing, Placings
 from engine.spec.precision import ComputeDtype, Precision
 from engine.warm import _Loaded
-from lightx2v_tui import jobs
-from lightx2v_tui.jobs import Options
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Options
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.runs import RunRecord, new_run
-from lightx2v_tui.session import Session
+from lightx2v_tui.runs.folder import RunRecord, new_run
+from lightx2v_tui.runs.session import Session
 from tests.engine.support import make_job
 
 LORA = Path("loras") / "demo_cfg_step_distill_lora_rank4.safetensors"
@@ -242,7 +242,7 @@ def test_another_tokenizer_encodes_the_prompt_anew(
     os.utime(job.tokenizer / "tokenizer.json", ns=(1, 1))
     with Watch() as watch:
         finish(engine, job)
-    assert "UMT5EncoderModel" in watch.seen
+    assert "Umt5" in watch.seen
 
 
 def test_an_unchanged_prompt_is_not_encoded_again(
@@ -253,7 +253,7 @@ def test_an_unchanged_prompt_is_not_encoded_again(
     with Watch() as watch:
         finish(engine, job)
     assert "WanTransformer" in watch.seen
-    assert "UMT5EncoderModel" not in watch.seen
+    assert "Umt5" not in watch.seen
 
 
 def test_dropped_networks_are_loaded_every_time_except_for_kept_text(
@@ -284,14 +284,14 @@ def test_unload_frees_everything(engine: Engine, demo_model: Path, tmp_path: Pat
     job = job_of(demo_model, tmp_path)
     with Watch() as watch:
         finish(engine, job)
-    assert {"UMT5EncoderModel", "WanTransformer", "TinyVae"} & set(watch.seen)
+    assert {"Umt5", "WanTransformer", "TinyVae"} & set(watch.seen)
     assert "WanTransformer" in watch.alive()
     engine.unload()
     assert watch.alive() == []
     with Watch() as second:
         read, _ = finish(engine, job)
     assert read == {"T5", "DiT", "tiny VAE"}
-    assert "UMT5EncoderModel" in second.seen  # features went, too
+    assert "Umt5" in second.seen  # features went, too
 
 
 def of_component(component: str) -> Callable[[Event], bool]:

@@ -20,10 +20,10 @@ import psutil
 from engine.spec.events import CancelledByUser, Done
 from engine.spec.job import Lora, Previews
 from engine.spec.precision import Precision
-from lightx2v_tui import choices, jobs
 from lightx2v_tui.catalog import ModelRoot, inspect_root
-from lightx2v_tui.jobs import Options, Plan
-from lightx2v_tui.launcher import Launcher
+from lightx2v_tui.launch import choices, jobs
+from lightx2v_tui.launch.jobs import Options, Plan
+from lightx2v_tui.runs.launcher import Launcher
 
 WORDS = ("fox", "snow", "boat", "lake", "mist", "light", "waves", "rocks", "sky", "cat", "rain")
 PATIENCE = 120.0

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from lightx2v_tui.history import past_runs
+from lightx2v_tui.runs.history import past_runs
 from tests.engine.test_disk_full import Disk, disk
-from tests.faults.harness import PATIENCE, ForkServer, Process, frames_of, own_home
+from tests.processes import PATIENCE, ForkServer, Process, frames_of, own_home
 
 __all__ = ["disk"]
 SET = ("target_width=64", "target_height=64", "target_video_length=5", "use_tiny_vae=true",

@@ -19,8 +19,8 @@ from rich.segment import Segment
 from textual.color import Color
 
 from lightx2v_tui.output import CONTROL, printable
-from lightx2v_tui.preset_json import dumps
 from lightx2v_tui.presets import Preset, parse
+from lightx2v_tui.presets.writing import dumps
 from lightx2v_tui.widgets.filters import NoOrders
 from tests.terminal import ENTER, ESCAPE, Terminal
 

@@ -19,7 +19,8 @@ from typing import Generic, TypeVar
 
 import pytest
 
-from tests.faults.harness import Blow, Case, ForkServer, Life, frames_of, own_home
+from tests.faults.harness import Blow, Case, Life
+from tests.processes import ForkServer, frames_of, own_home
 
 KILLS = int(os.environ.get("LIGHTX2V_TUI_KILLS", "20"))
 SEED = int(os.environ.get("LIGHTX2V_TUI_SEED", "1"))

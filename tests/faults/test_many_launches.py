@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.processes import REPOSITORY
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.skipif(sys.platform != "linux", reason="/proc")]
 

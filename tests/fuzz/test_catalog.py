@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.spec.errors import CheckpointError
-from lightx2v_tui import choices, runnable
 from lightx2v_tui.catalog import ModelRoot, Skipped, find_roots, verdicts
 from lightx2v_tui.catalog.files import read_index
 from lightx2v_tui.catalog.report import as_json, from_json
+from lightx2v_tui.launch import choices, runnable
 from tests.unit import trees
 from tests.unit.helpers import (
     DISTILLED,

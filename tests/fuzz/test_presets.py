@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from engine.spec.job import Lora
 from engine.spec.precision import Precision
-from lightx2v_tui import jsonc
-from lightx2v_tui.lightx2v import Surroundings, differences
-from lightx2v_tui.preset_keys import ARCHITECTURE, KEYS, OWN, OWN_KEYS, PASSED_ON
-from lightx2v_tui.presets import Preset, PresetError, dumps, is_own, parse, read, to_json
+from lightx2v_tui.presets import Preset, PresetError, dumps, is_own, jsonc, parse, read, to_json
+from lightx2v_tui.presets.keys import ARCHITECTURE, KEYS, OWN, OWN_KEYS, PASSED_ON
+from lightx2v_tui.presets.lightx2v import Surroundings, differences
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)

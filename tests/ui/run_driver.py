@@ -8,10 +8,10 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from engine.spec.job import Previews
-from lightx2v_tui import jobs
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.demo import demo_preset
-from lightx2v_tui.jobs import Plan
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Plan
 from lightx2v_tui.messages import RunWanted
 from lightx2v_tui.screens.run import RunScreen
 from tests.ui.driver import until

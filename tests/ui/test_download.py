@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from lightx2v_tui import downloads
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.catalog.repositories import MODELS
+from lightx2v_tui.downloads import fetching
 from lightx2v_tui.screens.dialogs import ErrorDialog, Question
 from lightx2v_tui.screens.download import DownloadScreen, about
 from lightx2v_tui.screens.downloads import DownloadsScreen
@@ -46,7 +46,7 @@ def fake(demo_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]
     """A hub with the demo model under the name of a published one."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(downloads, "PAUSES", (0.0,))
+    monkeypatch.setattr(fetching, "PAUSES", (0.0,))
     files = {str(path.relative_to(demo_model)): path.read_bytes()
              for path in demo_model.rglob("*") if path.is_file()}  # fmt: skip
     with serving({REPO: files}) as served:
@@ -149,11 +149,11 @@ async def test_leaving_goes_on_and_the_title_tells_how_far(
 
 async def start(app: LightX2VApp, pilot: Pilot[int], place: Path, variant: str = "fp8") -> None:
     """Begin to fetch a variant into a place."""
-    from lightx2v_tui.download_parts import choose
+    from lightx2v_tui.downloads.parts import choose
     from lightx2v_tui.messages import DownloadWanted
 
-    repository, parts = downloads.look(REPO)
-    plan = downloads.plan(repository, parts, choose(parts, [variant]), place)
+    repository, parts = fetching.look(REPO)
+    plan = fetching.plan(repository, parts, choose(parts, [variant]), place)
     app.post_message(DownloadWanted(plan))
     shown = lambda: any(isinstance(screen, DownloadsScreen) for screen in app.screen_stack)  # noqa: E731
     await came(pilot, shown, "the download")

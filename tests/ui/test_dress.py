@@ -23,7 +23,7 @@ MakeApp = Callable[..., LightX2VApp]
 def themes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The themes of the project, in a folder that a test may change."""
     folder = Path(shutil.copytree(themes_dir(), tmp_path / "themes"))
-    monkeypatch.setattr("lightx2v_tui.appearance.themes_dir", lambda: folder)
+    monkeypatch.setattr("lightx2v_tui.shell.appearance.themes_dir", lambda: folder)
     return folder
 
 
@@ -54,7 +54,7 @@ async def test_a_theme_that_is_gone_falls_back(make_app: MakeApp) -> None:
 async def test_without_any_themes_the_app_starts(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lightx2v_tui.appearance.themes_dir", lambda: tmp_path / "gone")
+    monkeypatch.setattr("lightx2v_tui.shell.appearance.themes_dir", lambda: tmp_path / "gone")
     app = make_app()
     async with app.run_test() as pilot:
         await until_text(pilot, "1 model in")

@@ -13,19 +13,19 @@ from textual.widgets import DataTable, Input, TextArea
 
 from engine.spec.errors import EngineError
 from engine.spec.events import Done, Failed, StageStarted
-from lightx2v_tui import history
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.demo import demo_preset
-from lightx2v_tui.history import PastRun, past_runs
-from lightx2v_tui.jobs import Options, plan
+from lightx2v_tui.launch.jobs import Options, plan
 from lightx2v_tui.paths import runs_dir
-from lightx2v_tui.runs import RunRecord, new_run
+from lightx2v_tui.runs import history
+from lightx2v_tui.runs.folder import RunRecord, new_run
+from lightx2v_tui.runs.history import PastRun, past_runs
+from lightx2v_tui.runs.session import Session
 from lightx2v_tui.screens.dialogs import ErrorDialog, Question, TextDialog
 from lightx2v_tui.screens.history import HistoryScreen
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.models import ModelsScreen
 from lightx2v_tui.screens.reveal import AskVideo
-from lightx2v_tui.session import Session
 from lightx2v_tui.widgets.picture import PictureView
 from tests.ui.driver import cut_off, text_of, until, until_text
 from tests.unit.test_history import recorded, status, written

@@ -12,8 +12,8 @@ from textual.screen import Screen
 from textual.widgets import Button, Input, Select, Static
 
 from lightx2v_tui.app import LightX2VApp
-from lightx2v_tui.forecast import Forecast
 from lightx2v_tui.gpus import Gpu, GpuReading
+from lightx2v_tui.launch.forecast import Forecast
 from lightx2v_tui.screens.dialogs import ErrorDialog
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.units import size as readable
@@ -228,7 +228,7 @@ async def test_what_goes_wrong_unforeseen_is_told_and_the_form_stays(
         def fail(*_: object) -> None:
             raise PermissionError("nobody foresaw this")
 
-        monkeypatch.setattr("lightx2v_tui.planning.jobs.plan", fail)
+        monkeypatch.setattr("lightx2v_tui.launch.planning.jobs.plan", fail)
         await pilot.press("ctrl+g")
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog), "an error")
         assert "nobody foresaw this" in text_of(app)
@@ -240,7 +240,7 @@ async def test_what_is_free_is_asked_anew_and_again_after_a_run(
 ) -> None:
     card = Gpu(0, "GPU-0", "NVIDIA GeForce RTX 4090", (8, 9), 24 << 30, 1 << 30)
     cards = [card]
-    monkeypatch.setattr("lightx2v_tui.planning.read_gpus", lambda: GpuReading(tuple(cards)))
+    monkeypatch.setattr("lightx2v_tui.launch.planning.read_gpus", lambda: GpuReading(tuple(cards)))
     app = make_app(launch=True)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(pilot)

@@ -14,13 +14,15 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, Static
 
 from engine.spec.job import Placing, Previews
-from lightx2v_tui import choices, last_used, preset_library, runs
+from lightx2v_tui import last_used
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.demo import demo_preset
-from lightx2v_tui.form import READ_LETTERS, Offload
+from lightx2v_tui.launch import choices
+from lightx2v_tui.launch.form import READ_LETTERS, Offload
 from lightx2v_tui.messages import PresetOpened, RunWanted
-from lightx2v_tui.presets import Preset
+from lightx2v_tui.presets import Preset, library
+from lightx2v_tui.runs import folder as runs
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.presets import PresetDialog, SaveDialog
 from lightx2v_tui.widgets.fields import Toggle
@@ -106,7 +108,7 @@ async def test_a_drawn_seed_stays_and_a_random_one_is_drawn_for_each_run(
     wanted: list[RunWanted] = []
     monkeypatch.setattr(LightX2VApp, "on_run_wanted", lambda _, message: wanted.append(message))
     drawn = iter(range(1000, 2000))
-    monkeypatch.setattr("lightx2v_tui.form.draw_seed", lambda: next(drawn))
+    monkeypatch.setattr("lightx2v_tui.launch.form.draw_seed", lambda: next(drawn))
     async with form_of(preset) as (pilot, screen):
         random, button = screen.query_one("#random_seed", Toggle), screen.query_one(Button)
         await pilot.press("ctrl+r")
@@ -224,7 +226,7 @@ async def test_a_preset_is_saved_and_saved_again_without_a_question(preset: Pres
         await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog), "a name")
         await pilot.press("home", "shift+end", *"fox", "enter")
         await until(pilot, lambda: pilot.app.screen is screen, "saved")
-        path = preset_library.path_of("fox")
+        path = library.path_of("fox")
         assert json.loads(path.read_text())["target_width"] == 64
         screen.query_one("#width", Input).value = "128"
         await pilot.press("ctrl+s")
@@ -240,7 +242,7 @@ async def test_a_preset_is_saved_and_saved_again_without_a_question(preset: Pres
 
 
 async def test_a_hand_written_preset_is_not_replaced_silently(preset: Preset) -> None:
-    path = preset_library.save("fox", preset)
+    path = library.save("fox", preset)
     path.write_text("// mine\n" + path.read_text())
     async with form_of(preset) as (pilot, before):
         pilot.app.post_message(PresetOpened(preset, "fox"))
@@ -252,7 +254,7 @@ async def test_a_hand_written_preset_is_not_replaced_silently(preset: Preset) ->
 
 
 async def test_a_loaded_preset_takes_the_place_of_the_form(preset: Preset) -> None:
-    preset_library.save("wide", replace(preset, width=832, height=480, prompt="a wide fox"))
+    library.save("wide", replace(preset, width=832, height=480, prompt="a wide fox"))
     async with form_of(preset) as (pilot, before):
         depth = len(pilot.app.screen_stack)
         await pilot.press("ctrl+o")

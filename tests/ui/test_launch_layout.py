@@ -12,8 +12,8 @@ from textual.content import Content
 from engine.spec.job import Placing, Placings
 from engine.spec.precision import Precision
 from lightx2v_tui.app import LightX2VApp
-from lightx2v_tui.forecast import Forecast, foresee, machine_of
 from lightx2v_tui.host import HostMemory
+from lightx2v_tui.launch.forecast import Forecast, foresee, machine_of
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.widgets.launch_form import LaunchForm
 from lightx2v_tui.widgets.matrix import Matrix

@@ -17,7 +17,7 @@ from textual.widgets import Input
 
 from engine.spec.job import Lora
 from lightx2v_tui.catalog import Kind, ModelRoot
-from lightx2v_tui.preset_root import model_at
+from lightx2v_tui.presets.root import model_at
 from lightx2v_tui.widgets.lora_rows import STRONGEST, LoraRows
 from lightx2v_tui.widgets.loras import LoraPanel
 from lightx2v_tui.widgets.path_input import PathInput

@@ -23,7 +23,7 @@ from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.model_table import WIDTHS, ModelTable, fitting
 from lightx2v_tui.screens.models import ModelsScreen
 from lightx2v_tui.screens.presets import PresetDialog
-from lightx2v_tui.themes import load_themes
+from lightx2v_tui.shell.themes import load_themes
 from lightx2v_tui.widgets.bars import MachineBar
 from lightx2v_tui.widgets.path_input import PathInput
 from tests.ui.driver import cut_off, text_of, until, until_text

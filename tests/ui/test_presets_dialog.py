@@ -12,10 +12,10 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from engine.spec.precision import Precision
-from lightx2v_tui import preset_library, presets
+from lightx2v_tui import presets
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.paths import presets_dir
-from lightx2v_tui.presets import Preset
+from lightx2v_tui.presets import Preset, library
 from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.screens.presets import PresetDialog, SaveDialog
 from lightx2v_tui.widgets.path_input import Candidates
@@ -30,8 +30,8 @@ OWL = replace(FOX, prompt="an owl\nat night", dit_precision=Precision.INT8, seed
 
 @pytest.fixture
 def saved() -> None:
-    preset_library.save("fox", FOX)
-    preset_library.save("night owl", OWL)
+    library.save("fox", FOX)
+    library.save("night owl", OWL)
     (presets_dir() / "torn.json").write_text("{")
 
 

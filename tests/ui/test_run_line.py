@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightx2v_tui.app import LightX2VApp
-from lightx2v_tui.jobs import Plan
+from lightx2v_tui.launch.jobs import Plan
 from lightx2v_tui.messages import RunWanted
 from lightx2v_tui.screens.dialogs import ErrorDialog, Question
 from lightx2v_tui.screens.run import RunScreen
@@ -70,8 +70,8 @@ async def test_waiting_runs_are_reordered_removed_and_put_back_by_keys(
 ) -> None:
     app = make_app(places=[])
     async with app.run_test(size=size, notifications=True) as pilot:
-        plan = plan_of(demo_model, LONG)
-        screen = await start(pilot, plan)
+        plan = plan_of(demo_model)
+        screen = await start_paused(pilot, plan)
         for seed in (11, 22, 33):
             await start(pilot, seeded(plan, seed))
         await until_text(pilot, "3 waiting")

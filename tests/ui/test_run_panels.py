@@ -16,11 +16,11 @@ from engine.spec.job import Previews
 from engine.spec.picture import Picture
 from lightx2v_tui import settings
 from lightx2v_tui.app import LightX2VApp
-from lightx2v_tui.expected import Expected
 from lightx2v_tui.gpus import GpuReading
 from lightx2v_tui.host import read_memory
-from lightx2v_tui.launcher import Launcher
 from lightx2v_tui.messages import MachineRead
+from lightx2v_tui.runs.expected import Expected
+from lightx2v_tui.runs.launcher import Launcher
 from lightx2v_tui.screens.run import RunScreen
 from lightx2v_tui.widgets.log_pane import LogPane
 from lightx2v_tui.widgets.meter_panel import MeterPanel

@@ -49,9 +49,9 @@ def picture(snapshot: SnapshotAssertion) -> Callable[[LightX2VApp], bool]:
 @pytest.fixture(autouse=True)
 def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every machine is the same here."""
-    for module in ("planning", "screens.scanning", "screens.models", "gpus"):
+    for module in ("launch.planning", "screens.scanning", "screens.models", "gpus"):
         monkeypatch.setattr(f"lightx2v_tui.{module}.read_gpus", lambda: MACHINE[0], raising=False)
-    for module in ("planning", "screens.scanning", "screens.models", "host"):
+    for module in ("launch.planning", "screens.scanning", "screens.models", "host"):
         monkeypatch.setattr(f"lightx2v_tui.{module}.read_memory", lambda: MACHINE[1], raising=False)
 
 

@@ -19,17 +19,18 @@ from textual.pilot import Pilot
 from engine.spec.events import Attempt, Noted, Waiting
 from engine.spec.ladder import Ask
 from lightx2v_tui.app import LightX2VApp
-from lightx2v_tui.device_lock import DeviceLock, device_of
-from lightx2v_tui.history import read_run
-from lightx2v_tui.jobs import Plan
+from lightx2v_tui.launch.jobs import Plan
 from lightx2v_tui.messages import RunWanted
+from lightx2v_tui.runs.device_lock import DeviceLock, device_of
+from lightx2v_tui.runs.history import read_run
 from lightx2v_tui.screens.dialogs import ErrorDialog, Question
 from lightx2v_tui.screens.history import HistoryScreen
 from lightx2v_tui.screens.models import ModelsScreen
 from lightx2v_tui.screens.resume_offer import DeviceTaken, ResumeOffer
 from lightx2v_tui.screens.run import RunScreen
 from lightx2v_tui.screens.watch import WatchScreen
-from tests.test_signals import LONG, frames_of
+from tests.processes import frames_of
+from tests.test_signals import LONG
 from tests.ui.driver import cut_off, text_of, until, until_text
 from tests.ui.run_driver import plan_of, start_paused
 from tests.unit.test_history import status, written

@@ -12,11 +12,11 @@ from engine.spec.errors import EngineError, OutOfMemoryFailure
 from engine.spec.events import Attempt, CancelledByUser, Done, Event, Failed, StageStarted
 from engine.spec.job import Guidance, Job, Placing, Placings, Previews
 from engine.spec.ladder import Ask
-from lightx2v_tui import attempts as module
-from lightx2v_tui import jobs
-from lightx2v_tui.attempts import attempts, difference
-from lightx2v_tui.jobs import Options
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Options
 from lightx2v_tui.presets import Preset
+from lightx2v_tui.runs import attempts as module
+from lightx2v_tui.runs.attempts import attempts, difference
 
 DONE = Done(Path("x"), 1.0)
 

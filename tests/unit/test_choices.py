@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.spec.precision import Precision
-from lightx2v_tui import runnable
 from lightx2v_tui.catalog import Kind, ModelRoot, inspect_root
-from lightx2v_tui.choices import (
+from lightx2v_tui.gpus import Gpu
+from lightx2v_tui.launch import runnable
+from lightx2v_tui.launch.choices import (
     Choice,
     opened,
     preset_for,
@@ -20,9 +21,8 @@ from lightx2v_tui.choices import (
     why_recommended,
     with_choice,
 )
-from lightx2v_tui.gpus import Gpu
+from lightx2v_tui.launch.runnable import reason_no_vae, reason_not
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.runnable import reason_no_vae, reason_not
 from tests.unit.helpers import DISTILLED, PLAIN, dit_block, gpu, write_root, write_safetensors
 
 BF16, FP8, INT8 = Precision.BF16, Precision.FP8, Precision.INT8

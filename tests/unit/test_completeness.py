@@ -19,7 +19,7 @@ from engine.spec.precision import Precision
 from lightx2v_tui.catalog import Kind, ModelRoot, find_roots, inspect_root
 from lightx2v_tui.catalog.completeness import verdicts
 from lightx2v_tui.catalog.standing import in_words, standing_of
-from lightx2v_tui.choices import Choice, preset_for
+from lightx2v_tui.launch.choices import Choice, preset_for
 from tests.unit import trees
 from tests.unit.helpers import (
     CLIP_BF16,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.spec.errors import EngineError
-from lightx2v_tui import detached
+from lightx2v_tui.runs import detached
 
 
 class Line:
@@ -60,7 +60,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from lightx2v_tui import output
-from lightx2v_tui.detached import let_go_of_terminal
+from lightx2v_tui.runs.detached import let_go_of_terminal
 output.keep_terminal()
 with output.redirected(Path(sys.argv[1])):
     let_go_of_terminal()

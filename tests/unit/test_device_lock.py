@@ -19,17 +19,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.spec.errors import JobError
-from lightx2v_tui import device_lock
-from lightx2v_tui.device_lock import Device, DeviceBusy, DeviceLock, Devices, Holder, check_name
 from lightx2v_tui.gpus import Gpu, GpuReading
-from lightx2v_tui.locks import FileLock, is_held
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import data_dir
+from lightx2v_tui.runs import device_lock
+from lightx2v_tui.runs.device_lock import (
+    Device,
+    DeviceBusy,
+    DeviceLock,
+    Devices,
+    Holder,
+    check_name,
+)
+from lightx2v_tui.runs.locks import FileLock, is_held
 
 GPU = Device("GPU-1", "GPU 0")
 HOLD = """
 import sys
-from lightx2v_tui.device_lock import Device, DeviceLock
+from lightx2v_tui.runs.device_lock import Device, DeviceLock
 lock = DeviceLock(Device(*sys.argv[1:3]))
 assert lock.take(sys.argv[3]) == ""
 print("held", flush=True)

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightx2v_tui import downloads
-from lightx2v_tui.download_parts import choose
-from lightx2v_tui.downloader import WINDOW, Download, Downloader, SpeedMeter
-from lightx2v_tui.downloads import DownloadPlan
+from lightx2v_tui.downloads import fetching
+from lightx2v_tui.downloads.downloader import WINDOW, Download, Downloader, SpeedMeter
+from lightx2v_tui.downloads.fetching import DownloadPlan
+from lightx2v_tui.downloads.parts import choose
 from tests.unit.fake_hub import FakeHub, serving
 
 REPO = "lightx2v/Small"
@@ -44,8 +44,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def plan(place: Path, name: str) -> DownloadPlan:
-    repository, parts = downloads.look(REPO)
-    return downloads.plan(repository, parts, choose(parts, [name]), place)
+    repository, parts = fetching.look(REPO)
+    return fetching.plan(repository, parts, choose(parts, [name]), place)
 
 
 # the line
@@ -196,7 +196,8 @@ def test_a_signal_stops_and_the_same_command_goes_on(
 
 def test_no_heavy_module_is_needed() -> None:
     code = (
-        "import sys; import lightx2v_tui.downloader, lightx2v_tui.commands.download, json;"
+        "import sys; import json, lightx2v_tui.downloads.downloader, "
+        "lightx2v_tui.commands.download;"
         "print(json.dumps([m for m in ('torch','textual','huggingface_hub','numpy')"
         " if m in sys.modules]))"
     )

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from engine.spec.errors import Cancelled, EngineError, JobError
 from engine.spec.precision import Precision
-from lightx2v_tui import downloads, hub
 from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.catalog.folders import DOWNLOADS
-from lightx2v_tui.download_parts import (
+from lightx2v_tui.downloads import fetching, hub
+from lightx2v_tui.downloads.fetching import DownloadEvent, DownloadPlan
+from lightx2v_tui.downloads.parts import (
     Parts,
     RemoteFile,
     choose,
@@ -26,7 +27,6 @@ from lightx2v_tui.download_parts import (
     parts_of,
     recommended,
 )
-from lightx2v_tui.downloads import DownloadEvent, DownloadPlan
 from tests.unit import helpers
 from tests.unit.fake_hub import REVISION, FakeHub, serving
 from tests.unit.helpers import permissions_hold
@@ -53,8 +53,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub that `huggingface_hub` takes for the real one; no try waits."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(downloads, "PAUSES", (0.0,) * 3)
-    monkeypatch.setattr(downloads, "TOLD", 0.0)
+    monkeypatch.setattr(fetching, "PAUSES", (0.0,) * 3)
+    monkeypatch.setattr(fetching, "TOLD", 0.0)
     with serving({REPO: FILES}) as served:
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
         template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -63,12 +63,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def planned(place: Path, *names: str) -> DownloadPlan:
-    repository, parts = downloads.look(REPO)
-    return downloads.plan(repository, parts, choose(parts, names), place)
+    repository, parts = fetching.look(REPO)
+    return fetching.plan(repository, parts, choose(parts, names), place)
 
 
 def run(plan: DownloadPlan, stop: threading.Event | None = None) -> list[DownloadEvent]:
-    return list(downloads.fetch(plan, stop or threading.Event()))
+    return list(fetching.fetch(plan, stop or threading.Event()))
 
 
 def written(folder: Path) -> set[str]:
@@ -215,8 +215,8 @@ def test_a_download_is_a_model_that_a_scan_finds(
         for path in demo_model.rglob("*")
         if path.is_file()
     }
-    repository, parts = downloads.look("lightx2v/Demo")
-    plan = downloads.plan(repository, parts, choose(parts, ["fp8"]), tmp_path)
+    repository, parts = fetching.look("lightx2v/Demo")
+    plan = fetching.plan(repository, parts, choose(parts, ["fp8"]), tmp_path)
     events = run(plan)
     assert events[-1] == DownloadEvent("done", plan.nbytes, plan.nbytes)
     root = inspect_root(tmp_path / "Demo")
@@ -358,7 +358,7 @@ def test_stopping_is_immediate_even_where_the_server_is_silent(
     run(planned(tmp_path, "loras"))
     fake.stall, stop = threading.Event(), threading.Event()
     plan = planned(tmp_path, "fp8")
-    events = downloads.fetch(plan, stop)
+    events = fetching.fetch(plan, stop)
     assert any(e.file_done and e.file.endswith("block_0.safetensors") for e in events)
     stop.set()
     with pytest.raises(Cancelled):
@@ -373,7 +373,7 @@ def test_stopping_is_immediate_even_where_the_server_is_silent(
 def test_two_downloads_do_not_write_into_one_file(fake: FakeHub, tmp_path: Path) -> None:
     fake.stall = threading.Event()
     plan = planned(tmp_path, "fp8")
-    first = downloads.fetch(plan, threading.Event())
+    first = fetching.fetch(plan, threading.Event())
     for event in first:
         if event.file_done:
             break
@@ -386,7 +386,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(tmp_path, "fp8")
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(EngineError, match="too small") as caught:
         run(plan)
     assert "1.0 MB are to come, 1 kB are free" in caught.value.why
@@ -401,7 +401,7 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(downloads.os, "fsync", full)
+    monkeypatch.setattr(fetching.os, "fsync", full)
     with pytest.raises(EngineError, match="cannot be stored") as caught:
         run(plan)
     assert "Free some room" in caught.value.fix
@@ -435,20 +435,20 @@ def test_no_name_leads_out_of_the_folder(fake: FakeHub, tmp_path: Path, name: st
 
 def test_an_unknown_repository_has_its_neighbour_named() -> None:
     with pytest.raises(EngineError) as caught:
-        downloads.look("lightx2v/Encoder")
+        fetching.look("lightx2v/Encoder")
     assert "Did you mean lightx2v/Encoders?" in caught.value.fix
     assert "HF_TOKEN" in caught.value.fix
 
 
 def test_a_name_that_is_none_is_wrong_usage() -> None:
     with pytest.raises(JobError, match="OWNER/NAME"):
-        downloads.look("no name/at/all")
+        fetching.look("no name/at/all")
 
 
 def test_a_gated_repository_says_how_to_get_in(fake: FakeHub) -> None:
     fake.statuses[REPO], fake.codes[REPO] = [403], "GatedRepo"
     with pytest.raises(EngineError) as caught:
-        downloads.look(REPO)
+        fetching.look(REPO)
     assert "hf auth login" in caught.value.fix
     assert f"{fake.url}/{REPO}" in caught.value.fix
 
@@ -456,7 +456,7 @@ def test_a_gated_repository_says_how_to_get_in(fake: FakeHub) -> None:
 def test_a_refused_login_says_so(fake: FakeHub) -> None:
     fake.statuses[REPO] = [401]
     with pytest.raises(EngineError) as caught:
-        downloads.look(REPO)
+        fetching.look(REPO)
     assert "hf auth login" in caught.value.fix
 
 
@@ -465,7 +465,7 @@ def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(EngineError) as caught:
-        downloads.look(REPO)
+        fetching.look(REPO)
     assert "cannot be reached" in caught.value.why
     assert "HF_ENDPOINT" in caught.value.fix
 
@@ -475,7 +475,7 @@ def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(EngineError) as caught:
-        downloads.look(REPO)
+        fetching.look(REPO)
     assert caught.value.fix == "Unset HF_HUB_OFFLINE."
 
 
@@ -483,24 +483,24 @@ def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_go_into_the_first_usual_folder_that_can_be_written(own_home: Path) -> None:
-    assert downloads.default_place().name == "models"
+    assert fetching.default_place().name == "models"
     (own_home / "models").mkdir()
     usual = ("/opt/models", "/mnt/ssd/models", "/data/ssd/models", own_home / "models")
-    assert downloads.default_place() in map(Path, usual)
+    assert fetching.default_place() in map(Path, usual)
 
 
 def test_a_place_that_is_the_models_own_folder_is_taken_as_it_is(tmp_path: Path) -> None:
-    assert downloads.folder_for("lightx2v/Encoders", tmp_path) == tmp_path / "Encoders"
+    assert fetching.folder_for("lightx2v/Encoders", tmp_path) == tmp_path / "Encoders"
     own = tmp_path / "encoders"
-    assert downloads.folder_for("lightx2v/Encoders", own) == own
+    assert fetching.folder_for("lightx2v/Encoders", own) == own
     assert (own / DOWNLOADS).is_relative_to(own)
 
 
 def test_a_folder_that_is_there_is_used_whatever_the_case_of_its_letters(tmp_path: Path) -> None:
     (tmp_path / "WAN-LightX2V").mkdir()
-    assert downloads.folder_for("lightx2v/Wan-Lightx2v", tmp_path).name == "WAN-LightX2V"
+    assert fetching.folder_for("lightx2v/Wan-Lightx2v", tmp_path).name == "WAN-LightX2V"
     (tmp_path / "Wan-Lightx2v").mkdir()
-    assert downloads.folder_for("lightx2v/Wan-Lightx2v", tmp_path).name == "Wan-Lightx2v"
+    assert fetching.folder_for("lightx2v/Wan-Lightx2v", tmp_path).name == "Wan-Lightx2v"
 
 
 def test_nothing_of_the_hub_is_imported_before_it_is_needed() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.spec.events import Done, Event, FrameDone, StageStarted, StepDone
-from lightx2v_tui.eta import whole
-from lightx2v_tui.tracker import RunView, Tracker
+from lightx2v_tui.runs.eta import whole
+from lightx2v_tui.runs.tracker import RunView, Tracker
 
 
 class Clock:

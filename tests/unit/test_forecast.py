@@ -10,14 +10,14 @@ import pytest
 
 from engine.spec.job import Placing, Placings
 from engine.spec.precision import Precision
-from lightx2v_tui import choices, jobs
 from lightx2v_tui.catalog import inspect_roots
 from lightx2v_tui.cli import main
 from lightx2v_tui.commands import run
-from lightx2v_tui.forecast import Forecast, Held, foresee, machine_of
 from lightx2v_tui.gpus import GpuReading
 from lightx2v_tui.host import HostMemory
-from lightx2v_tui.jobs import Options
+from lightx2v_tui.launch import choices, jobs
+from lightx2v_tui.launch.forecast import Forecast, Held, foresee, machine_of
+from lightx2v_tui.launch.jobs import Options
 from lightx2v_tui.presets import Preset, save
 from lightx2v_tui.units import size
 from tests.unit import published

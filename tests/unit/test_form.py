@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.spec.job import MAX_SEED, MAX_SIZE, Previews, rounded_frames
-from lightx2v_tui import form
-from lightx2v_tui.form import Fields, Offload
+from lightx2v_tui.launch import form
+from lightx2v_tui.launch.form import Fields, Offload
 from lightx2v_tui.presets import Preset, dumps, parse
 
 DISTILLED = Preset(

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from engine.spec.errors import EngineError
 from engine.spec.events import CancelledByUser, Done, Failed, StageStarted, StepDone
-from lightx2v_tui import history
 from lightx2v_tui.commands.runs import table
-from lightx2v_tui.history import PastRun, as_json, past_runs, read_run
 from lightx2v_tui.paths import runs_dir
-from lightx2v_tui.preset_model import Preset, PresetError
-from lightx2v_tui.runs import SCHEMA, RunFolder, RunRecord, new_run
+from lightx2v_tui.presets.model import Preset, PresetError
+from lightx2v_tui.runs import history
+from lightx2v_tui.runs.folder import SCHEMA, RunFolder, RunRecord, new_run
+from lightx2v_tui.runs.history import PastRun, as_json, past_runs, read_run
 
 STATUSES = {"running", "done", "failed", "cancelled", "interrupted"}
 KEYS = ["id", "status", "stage", "step", "steps", "output", "folder", "preset", "pid", "started",

@@ -16,11 +16,11 @@ from engine.spec.errors import CheckpointError, EngineError, JobError
 from engine.spec.job import Job, Previews, StepDistill
 from engine.spec.precision import ComputeDtype, Precision
 from lightx2v_tui.catalog import inspect_root
-from lightx2v_tui.choices import Choice, preset_for
 from lightx2v_tui.commands.run import find_preset
-from lightx2v_tui.jobs import Options, Plan, check_place, default_options, plan
-from lightx2v_tui.preset_root import on_model
+from lightx2v_tui.launch.choices import Choice, preset_for
+from lightx2v_tui.launch.jobs import Options, Plan, check_place, default_options, plan
 from lightx2v_tui.presets import Preset, PresetError, parse, read, to_json
+from lightx2v_tui.presets.root import on_model
 from tests.unit.helpers import gpu, write_root
 
 BF16, FP8, INT8 = Precision.BF16, Precision.FP8, Precision.INT8

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lightx2v_tui import jsonc
+from lightx2v_tui.presets import jsonc
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightx2v_tui.app import LightX2VApp
-from lightx2v_tui.keys import KnownKey, checked, conflict, is_key, keys_now, known_keys, normal
+from lightx2v_tui.screens.keys import (
+    KnownKey,
+    checked,
+    conflict,
+    is_key,
+    keys_now,
+    known_keys,
+    normal,
+)
 
 QUIT = KnownKey("app.quit", "Everywhere", ("q",), "Quit", "Leave", "app")
 AGAIN = KnownKey("run.again", "Run", ("r",), "Again", "Once more", "screen")

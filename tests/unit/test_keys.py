@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.spec.keys import DIT_FROM_DIFFUSERS, dit_names, rename, same_names, t5_names
+from engine.spec.keys import DIT_FROM_DIFFUSERS, dit_names, rename, same_names
 
 LAYERS = range(12)
 LEAVES = ("weight", "bias", "weight_scale")
@@ -95,29 +95,6 @@ def test_no_row_of_the_table_is_dead() -> None:
 def test_an_unknown_name_comes_back_as_it_was() -> None:
     for name in ("blocks.0.attn1.to_x.weight", "extra", "", "a.b.c", "xblocks.0.norm2.weight"):
         assert rename(DIT_FROM_DIFFUSERS, name) == name
-
-
-def test_t5_names_become_those_of_transformers() -> None:
-    block = {
-        "attn.q": "layer.0.SelfAttention.q", "attn.k": "layer.0.SelfAttention.k",
-        "attn.v": "layer.0.SelfAttention.v", "attn.o": "layer.0.SelfAttention.o",
-        "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
-        "norm1": "layer.0.layer_norm", "norm2": "layer.1.layer_norm",
-        "ffn.gate.0": "layer.1.DenseReluDense.wi_0", "ffn.fc1": "layer.1.DenseReluDense.wi_1",
-        "ffn.fc2": "layer.1.DenseReluDense.wo",
-    }  # fmt: skip
-    modules = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"} | {
-        f"blocks.{layer}.{wan}": f"encoder.block.{layer}.{theirs}"
-        for layer in (0, 7, 23)
-        for wan, theirs in block.items()
-    }
-    expected = {
-        f"{wan}.{leaf}": f"{theirs}.{leaf}"
-        for wan, theirs in modules.items()
-        for leaf in ("weight", "weight_scale")
-    }
-    assert t5_names(expected) == expected
-    assert len(set(expected.values())) == len(expected)
 
 
 def test_same_names_is_the_identity() -> None:

@@ -22,12 +22,13 @@ from hypothesis.stateful import (
 from engine.spec.errors import EngineError
 from engine.spec.events import CancelledByUser, Done, Event, StageStarted
 from engine.spec.job import Job
-from lightx2v_tui import jobs, launcher
 from lightx2v_tui.demo import demo_preset
-from lightx2v_tui.forecast import Held
-from lightx2v_tui.jobs import Plan
-from lightx2v_tui.launcher import Launcher
-from lightx2v_tui.runs import RunFolder, RunRecord
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.forecast import Held
+from lightx2v_tui.launch.jobs import Plan
+from lightx2v_tui.runs import launcher
+from lightx2v_tui.runs.folder import RunFolder, RunRecord
+from lightx2v_tui.runs.launcher import Launcher
 
 SMALL = ("target_width=64", "target_height=64", "target_video_length=5")
 Events = Callable[[Event], None]

@@ -12,9 +12,9 @@ import pytest
 from engine.spec.architecture import DitArchitecture
 from engine.spec.precision import Precision
 from lightx2v_tui.catalog import Component, Kind
-from lightx2v_tui.lightx2v import Difference, FolderConfig, Surroundings, differences
-from lightx2v_tui.preset_keys import KEYS, PASSED_ON
 from lightx2v_tui.presets import parse
+from lightx2v_tui.presets.keys import KEYS, PASSED_ON
+from lightx2v_tui.presets.lightx2v import Difference, FolderConfig, Surroundings, differences
 
 FP8 = "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm"
 #: A config that all three read the same way; each test changes one thing of it.

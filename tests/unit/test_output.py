@@ -15,7 +15,7 @@ import pytest
 from engine.spec.events import BytesRead, LoraApplied, StageStarted
 from lightx2v_tui.cli import main
 from lightx2v_tui.output import STDERR, STDOUT, printable, redirected
-from lightx2v_tui.progress import Bar
+from lightx2v_tui.runs.progress import Bar
 from lightx2v_tui.terminal_stream import TerminalStream
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lightx2v_tui import jobs, presets
+from lightx2v_tui import presets
 from lightx2v_tui.cli import main
+from lightx2v_tui.launch import jobs
 from lightx2v_tui.paths import presets_dir
 
 Captured = pytest.CaptureFixture[str]

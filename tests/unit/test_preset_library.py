@@ -20,11 +20,11 @@ from engine.spec.job import Lora
 from engine.spec.mp4_comment import read_comment
 from engine.spec.precision import Precision
 from engine.video import VideoWriter
-from lightx2v_tui import preset_library, presets
+from lightx2v_tui import presets
 from lightx2v_tui.cli import main
 from lightx2v_tui.paths import presets_dir
-from lightx2v_tui.preset_library import ExistsError
-from lightx2v_tui.presets import Preset, PresetError
+from lightx2v_tui.presets import Preset, PresetError, library
+from lightx2v_tui.presets.library import ExistsError
 from tests.unit.helpers import permissions_hold
 
 QUICK = settings(deadline=None, max_examples=60,
@@ -44,38 +44,38 @@ def write_video(path: Path, comment: str) -> Path:
 
 
 def names() -> list[str]:
-    return [saved.name for saved in preset_library.saved_presets()]
+    return [saved.name for saved in library.saved_presets()]
 
 
 def test_what_is_saved_is_listed_and_reads_back() -> None:
-    assert preset_library.saved_presets() == ()
-    path = preset_library.save(" night fox ", PRESET)
+    assert library.saved_presets() == ()
+    path = library.save(" night fox ", PRESET)
     assert path == presets_dir() / "night fox.json"
     assert presets.read(path) == PRESET
     assert path.stat().st_mode & 0o777 == 0o600
-    (one,) = preset_library.saved_presets()
+    (one,) = library.saved_presets()
     assert (one.name, one.path, one.preset, one.problem) == ("night fox", path, PRESET, "")
     assert one.when == path.stat().st_mtime
     assert one.summary == "Wan2.1-T2V-14B, DiT fp8, 832x480x81"
 
 
 def test_details_say_what_the_line_has_no_room_for() -> None:
-    told = "\n".join(preset_library.details(replace(PRESET, use_tiny_vae=True)))
+    told = "\n".join(library.details(replace(PRESET, use_tiny_vae=True)))
     for words in ("DiT fp8", "tiny VAE", "832x480, 81 frames", "4 steps", "seed 7", "style 0.5",
                   "a fox in snow"):  # fmt: skip
         assert words in told
-    assert preset_library.details(Preset()) == ()
+    assert library.details(Preset()) == ()
 
 
 def test_texts_from_files_lose_their_escapes() -> None:
     preset = replace(PRESET, model_path=Path("/m/\x1b[2Jm"), prompt="\x1b]0;x\x07fox")
-    assert "\x1b" not in preset_library.summary(preset)
-    assert "\x1b" not in "".join(preset_library.details(preset))
-    assert "\x1b" not in preset_library.proposed_name(preset)
+    assert "\x1b" not in library.summary(preset)
+    assert "\x1b" not in "".join(library.details(preset))
+    assert "\x1b" not in library.proposed_name(preset)
 
 
 def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
-    preset_library.save("good", PRESET)
+    library.save("good", PRESET)
     folder = presets_dir()
     (folder / "wrong.json").write_text("{")
     (folder / "list.json").write_text("[1]")
@@ -84,7 +84,7 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe.json")
     (folder / ".hidden.json").write_text("{}")
     (folder / "notes.txt").write_text("x")
-    saved = {one.name: one for one in preset_library.saved_presets()}
+    saved = {one.name: one for one in library.saved_presets()}
     assert sorted(saved) == ["folder", "good", "list", "lost", "pipe", "wrong"]
     assert saved["good"].preset == PRESET
     reasons = {"wrong": "not JSON", "list": "it holds a list", "lost": "No such file",
@@ -101,7 +101,7 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_names_that_no_preset_can_have(name: str) -> None:
     with pytest.raises(PresetError, match="is not a name"):
-        preset_library.save(name, PRESET)
+        library.save(name, PRESET)
     assert not presets_dir().exists()
 
 
@@ -109,9 +109,9 @@ def test_names_that_no_preset_can_have(name: str) -> None:
 @given(st.text(max_size=90))
 def test_a_name_stays_in_the_folder_or_is_refused(name: str) -> None:
     try:
-        path = preset_library.save(name, PRESET, replacing=True)
+        path = library.save(name, PRESET, replacing=True)
     except PresetError:
-        assert preset_library.reason_against_name(name)
+        assert library.reason_against_name(name)
         return
     assert path.parent == presets_dir()
     assert path.stem == name.strip()
@@ -123,20 +123,20 @@ def test_a_name_stays_in_the_folder_or_is_refused(name: str) -> None:
 @given(st.text(max_size=300))
 def test_a_proposed_name_is_one(model: str) -> None:
     preset = replace(PRESET, model_path=Path("/m") / model.replace("\0", ""))
-    assert preset_library.reason_against_name(preset_library.proposed_name(preset)) == ""
+    assert library.reason_against_name(library.proposed_name(preset)) == ""
 
 
 def test_nothing_is_replaced_unasked() -> None:
-    path = preset_library.save("fox", PRESET)
+    path = library.save("fox", PRESET)
     with pytest.raises(ExistsError) as caught:
-        preset_library.save("fox", replace(PRESET, seed=8))
+        library.save("fox", replace(PRESET, seed=8))
     assert caught.value.own
     assert presets.read(path).seed == 7
-    preset_library.save("fox", replace(PRESET, seed=8), replacing=True)
+    library.save("fox", replace(PRESET, seed=8), replacing=True)
     assert presets.read(path).seed == 8
     path.write_text('{"seed": 1} // by hand')
     with pytest.raises(ExistsError) as caught:
-        preset_library.save("fox", PRESET)
+        library.save("fox", PRESET)
     assert not caught.value.own
     assert "comments" in caught.value.why
     assert path.read_text() == '{"seed": 1} // by hand'
@@ -146,54 +146,54 @@ def test_what_is_no_file_is_never_replaced() -> None:
     presets_dir().mkdir(parents=True)
     (presets_dir() / "dir.json").mkdir()
     with pytest.raises(PresetError, match="cannot be saved"):
-        preset_library.save("dir", PRESET, replacing=True)
+        library.save("dir", PRESET, replacing=True)
 
 
 def test_a_folder_that_cannot_be_written_is_told() -> None:
     presets_dir().parent.mkdir(parents=True)
     presets_dir().write_text("in the way")
     with pytest.raises(PresetError, match="cannot be saved"):
-        preset_library.save("fox", PRESET)
-    assert preset_library.saved_presets() == ()
+        library.save("fox", PRESET)
+    assert library.saved_presets() == ()
 
 
 def test_renaming_keeps_what_is_there() -> None:
-    fox, owl = preset_library.save("fox", PRESET), preset_library.save("owl", Preset())
+    fox, owl = library.save("fox", PRESET), library.save("owl", Preset())
     with pytest.raises(ExistsError, match="owl"):
-        preset_library.rename(fox, "owl")
+        library.rename(fox, "owl")
     with pytest.raises(PresetError, match="is not a name"):
-        preset_library.rename(fox, "a/b")
+        library.rename(fox, "a/b")
     assert names() == ["fox", "owl"]
-    assert preset_library.rename(fox, "fox") == fox
-    moved = preset_library.rename(fox, "Red fox")
+    assert library.rename(fox, "fox") == fox
+    moved = library.rename(fox, "Red fox")
     assert presets.read(moved) == PRESET
     assert names() == ["owl", "Red fox"]
     assert presets.read(owl) == Preset()
     with pytest.raises(PresetError, match="cannot be renamed"):
-        preset_library.rename(fox, "other")
+        library.rename(fox, "other")
 
 
 def test_only_saved_presets_are_deleted(tmp_path: Path) -> None:
-    path = preset_library.save("fox", PRESET)
+    path = library.save("fox", PRESET)
     elsewhere = tmp_path / "mine.json"
     elsewhere.write_text("{}")
     with pytest.raises(PresetError, match="not deleted"):
-        preset_library.delete(elsewhere)
+        library.delete(elsewhere)
     assert elsewhere.exists()
-    preset_library.delete(path)
+    library.delete(path)
     assert names() == []
     with pytest.raises(PresetError, match="cannot be deleted"):
-        preset_library.delete(path)
+        library.delete(path)
 
 
 def test_a_read_only_folder_is_told() -> None:
-    path = preset_library.save("fox", PRESET)
+    path = library.save("fox", PRESET)
     if not permissions_hold():
         pytest.skip("this user may write everywhere")
     presets_dir().chmod(0o500)
     try:
-        for act in (lambda: preset_library.delete(path), lambda: preset_library.rename(path, "a"),
-                    lambda: preset_library.save("b", PRESET)):  # fmt: skip
+        for act in (lambda: library.delete(path), lambda: library.rename(path, "a"),
+                    lambda: library.save("b", PRESET)):  # fmt: skip
             with pytest.raises(PresetError, match="cannot be"):
                 act()
     finally:
@@ -202,7 +202,7 @@ def test_a_read_only_folder_is_told() -> None:
 
 def test_the_settings_of_a_video_are_a_preset(tmp_path: Path) -> None:
     text = json.dumps(presets.to_json(replace(PRESET, prompt="狐狸 “fox” " * 9000)))
-    preset = preset_library.open_file(write_video(tmp_path / "fox.mp4", text))
+    preset = library.open_file(write_video(tmp_path / "fox.mp4", text))
     assert preset == replace(PRESET, prompt="狐狸 “fox” " * 9000)
 
 
@@ -211,7 +211,7 @@ def test_a_video_never_says_where_to_write(tmp_path: Path) -> None:
     own = raw["lightx2v_tui"]
     assert isinstance(own, dict)
     own["save_tensors"] = "/etc/tensors"
-    preset = preset_library.from_video(write_video(tmp_path / "a.mp4", json.dumps(raw)))
+    preset = library.from_video(write_video(tmp_path / "a.mp4", json.dumps(raw)))
     assert preset.output is None
     assert "save_tensors" not in preset.own_extra
     assert "/etc" not in presets.dumps(preset)
@@ -225,7 +225,7 @@ def test_a_video_never_says_where_to_write(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_other_comments_are_told(comment: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(PresetError, match="carries no settings") as caught:
-        preset_library.from_video(write_video(tmp_path / "a.mp4", comment))
+        library.from_video(write_video(tmp_path / "a.mp4", comment))
     assert words in caught.value.why
 
 
@@ -235,7 +235,7 @@ def test_any_comment_is_read_as_it_was_written(tmp_path: Path, comment: str) -> 
     path = write_video(tmp_path / "a.mp4", comment)
     assert read_comment(path, 4000) == comment
     with suppress(PresetError):
-        assert preset_library.from_video(path).output is None
+        assert library.from_video(path).output is None
 
 
 def box(kind: bytes, content: bytes, size: int | None = None) -> bytes:
@@ -275,7 +275,7 @@ def test_a_comment_of_a_gigabyte_is_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="too large"):
         read_comment(path, 1000)
     with pytest.raises(EngineError, match="too large"):
-        preset_library.from_video(path)
+        library.from_video(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\x89PNG\r\n\x1a\n" * 9, b"{}", bytes(4000)])
@@ -283,16 +283,16 @@ def test_what_is_no_video_is_told(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(EngineError, match="is not an mp4"):
-        preset_library.from_video(path)
+        library.from_video(path)
 
 
 def test_a_file_that_is_none_is_told_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     for name in ("pipe.mp4", "gone.mp4", "x" * 400 + ".mp4", "a\0b.mp4"):
         with pytest.raises(EngineError, match="cannot be read"):
-            preset_library.open_file(tmp_path / name)
+            library.open_file(tmp_path / name)
     with pytest.raises(EngineError, match="cannot be read"):
-        preset_library.open_file(tmp_path)
+        library.open_file(tmp_path)
 
 
 @QUICK

@@ -10,14 +10,14 @@ import pytest
 
 from engine.spec.errors import CheckpointError, JobError
 from engine.spec.precision import Precision
-from lightx2v_tui import choices
 from lightx2v_tui.catalog import Kind, Skipped, inspect_roots
 from lightx2v_tui.cli import main
 from lightx2v_tui.commands import scan
+from lightx2v_tui.launch import choices
+from lightx2v_tui.launch.runnable import reason_not_runnable
 from lightx2v_tui.paths import model_dirs
-from lightx2v_tui.preset_root import model_at, model_of, on_model
 from lightx2v_tui.presets import Preset, read
-from lightx2v_tui.runnable import reason_not_runnable
+from lightx2v_tui.presets.root import model_at, model_of, on_model
 from tests.unit.helpers import dit, write_folder, write_safetensors
 
 NAMES = ("wan2.1_t2v_14b_lightx2v_4step", "wan2.1_i2v_480p_lightx2v_4step")

@@ -13,7 +13,6 @@ import pytest
 from engine.demo import DIT
 from engine.spec.job import Lora
 from engine.spec.precision import Precision
-from lightx2v_tui.preset_keys import ARCHITECTURE, KEYS, OWN, OWN_KEYS, SPELLINGS
 from lightx2v_tui.presets import (
     Preset,
     PresetError,
@@ -25,6 +24,7 @@ from lightx2v_tui.presets import (
     to_json,
     with_values,
 )
+from lightx2v_tui.presets.keys import ARCHITECTURE, KEYS, OWN, OWN_KEYS, SPELLINGS
 
 FP8, INT8, BF16 = Precision.FP8, Precision.INT8, Precision.BF16
 

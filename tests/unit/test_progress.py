@@ -29,7 +29,7 @@ from engine.spec.events import (
     Waiting,
 )
 from engine.spec.picture import Picture
-from lightx2v_tui.progress import Bar, JsonLines, Silent
+from lightx2v_tui.runs.progress import Bar, JsonLines, Silent
 
 RUN: list[Event] = [
     StageStarted("load_dit", 10),

@@ -7,7 +7,7 @@ import pytest
 from engine.spec.precision import Precision
 from lightx2v_tui.gpus import Gpu
 from lightx2v_tui.host import TorchBuild
-from lightx2v_tui.recommend import COMPONENTS, recommend, torch_trouble
+from lightx2v_tui.launch.recommend import COMPONENTS, recommend, torch_trouble
 from tests.unit.helpers import gpu
 
 GB = 10**9

@@ -17,13 +17,14 @@ from engine.spec.errors import EngineError, JobError
 from engine.spec.events import CancelledByUser, Done, Failed, StepDone
 from engine.spec.job import Job, Placing, Placings, Previews
 from engine.spec.precision import ComputeDtype, Precision, QuantCompute
-from lightx2v_tui import jobs, resume
-from lightx2v_tui.admission import TooLittleRam, check_ram
-from lightx2v_tui.forecast import foresee, machine_of
 from lightx2v_tui.host import HostMemory
-from lightx2v_tui.jobs import Options, Plan
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.admission import TooLittleRam, check_ram
+from lightx2v_tui.launch.forecast import foresee, machine_of
+from lightx2v_tui.launch.jobs import Options, Plan
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.runs import RunFolder, RunRecord, new_run
+from lightx2v_tui.runs import resume
+from lightx2v_tui.runs.folder import RunFolder, RunRecord, new_run
 
 OPTIONS = Options("cpu", ComputeDtype.FLOAT32, QuantCompute.DEQUANT, preview=Previews.LATENTS)
 

@@ -30,11 +30,14 @@ from engine.spec.events import (
     Waiting,
 )
 from engine.spec.job import Job, Lora, Placing, Placings
-from lightx2v_tui import jobs, leftovers, presets, runs, store
-from lightx2v_tui.jobs import Options
+from lightx2v_tui import presets, store
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Options
 from lightx2v_tui.paths import runs_dir
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.runs import RunFolder, RunRecord, ask_cancel, heeding, new_run
+from lightx2v_tui.runs import folder as runs
+from lightx2v_tui.runs import leftovers
+from lightx2v_tui.runs.folder import RunFolder, RunRecord, ask_cancel, heeding, new_run
 
 KEYS = {"schema", "status", "stage", "step", "steps", "done", "total", "seconds_per_step", "output",
         "pid", "pid_started", "host", "started", "since", "seconds", "error", "notes", "options",
@@ -198,7 +201,7 @@ def test_one_owner_at_a_time(folder: RunFolder, clock: Clock) -> None:
 def test_a_run_of_another_process_is_not_taken_up(folder: RunFolder, clock: Clock) -> None:
     code = (
         "import sys; from pathlib import Path; from lightx2v_tui.presets import Preset;"
-        "from lightx2v_tui.runs import RunFolder, RunRecord;"
+        "from lightx2v_tui.runs.folder import RunFolder, RunRecord;"
         "kept = RunRecord(RunFolder(Path(sys.argv[1])), Preset()); print('kept', flush=True);"
         "input()"
     )

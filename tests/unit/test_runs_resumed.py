@@ -15,13 +15,15 @@ from engine.models.vae import WanVae
 from engine.spec.errors import EngineError
 from engine.spec.events import CancelledByUser, Done, Event, Failed, StepDone
 from engine.spec.ladder import Ask
-from lightx2v_tui import device_lock, jobs, resume, runs, session
-from lightx2v_tui.device_lock import Device, DeviceBusy, DeviceLock
-from lightx2v_tui.jobs import Options, Plan
-from lightx2v_tui.launcher import Launcher
+from lightx2v_tui.launch import jobs
+from lightx2v_tui.launch.jobs import Options, Plan
 from lightx2v_tui.presets import Preset
-from lightx2v_tui.runs import ask_cancel
-from lightx2v_tui.session import Session
+from lightx2v_tui.runs import device_lock, resume, session
+from lightx2v_tui.runs import folder as runs
+from lightx2v_tui.runs.device_lock import Device, DeviceBusy, DeviceLock
+from lightx2v_tui.runs.folder import ask_cancel
+from lightx2v_tui.runs.launcher import Launcher
+from lightx2v_tui.runs.session import Session
 
 PATIENCE = 60.0
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightx2v_tui.steady import Steady
+from lightx2v_tui.runs.steady import Steady
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from engine.spec.events import (
     StepDone,
     Waiting,
 )
-from lightx2v_tui import surroundings
-from lightx2v_tui.history import PastRun, read_run
-from lightx2v_tui.runs import RunFolder
-from lightx2v_tui.surroundings import Memory, Surroundings, keep, memory_path, recall
-from lightx2v_tui.tracker import Tracker
-from lightx2v_tui.watching import ending_of, facts_of, how_far, in_short, view_of
+from lightx2v_tui.runs import surroundings
+from lightx2v_tui.runs.folder import RunFolder
+from lightx2v_tui.runs.history import PastRun, read_run
+from lightx2v_tui.runs.surroundings import Memory, Surroundings, keep, memory_path, recall
+from lightx2v_tui.runs.tracker import Tracker
+from lightx2v_tui.runs.watching import ending_of, facts_of, how_far, in_short, view_of
 from tests.unit.test_history import recorded, status, written
 
 

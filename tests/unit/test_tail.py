@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_tui.output import CONTROL
-from lightx2v_tui.tail import LONGEST_LINE, Tail
+from lightx2v_tui.runs.tail import LONGEST_LINE, Tail
 
 
 def test_a_file_that_is_not_there_yet_has_no_lines(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lightx2v_tui.paths import themes_dir
 from lightx2v_tui.settings import DEFAULT_THEME
-from lightx2v_tui.themes import COLOURS, load_themes
+from lightx2v_tui.shell.themes import COLOURS, load_themes
 
 
 def test_every_theme_of_the_project_loads() -> None:

@@ -22,7 +22,7 @@ from engine.spec.events import (
     StepDone,
 )
 from engine.spec.picture import Picture
-from lightx2v_tui.tracker import RunView, StageView, Tracker
+from lightx2v_tui.runs.tracker import RunView, StageView, Tracker
 
 
 class Clock:

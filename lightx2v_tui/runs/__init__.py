@@ -1,0 +1,1 @@
+"""Runs: the engine thread, the line, run folders, and what outlives a lost connection."""
