@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Verdict, lora_in_words
+from lightx2v_tui.catalog import TITLES, Kind, ModelRoot, Skipped, Verdict, lora_in_words
 from lightx2v_tui.catalog.model import Component
 from lightx2v_tui.catalog.standing import (
     COMPLETE,
@@ -26,6 +26,8 @@ from lightx2v_tui.screens.model_table import NAME, Row
 from lightx2v_tui.units import duration, size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lightx2v_tui.gpus import Gpu
 
 #: How variants stand, the best first, and what stands behind their badges: nothing if whole.
@@ -37,6 +39,15 @@ STYLES = {COMPLETE: "$success", SCATTERED: "$success", LATER: "$text-muted",
           INCOMPLETE: "$warning"}  # fmt: skip
 TASKS = {"t2v": "text to video", "i2v": "image to video"}
 LABEL = 9  # cells of what stands before a fact
+EMPTY = """No models yet.
+
+d downloads one, a adds a folder to look in, o opens a preset or a video's
+settings, and `lightx2v-tui demo` makes a tiny model on the spot.
+
+Looked for Wan models as LightX2V, Wan-AI, ComfyUI and diffusers lay them
+out, whole or in parts, in
+
+{places}"""
 Line = tuple[tuple[str, str], ...]  # texts and their styles
 BLANK: Line = ()
 
@@ -186,6 +197,13 @@ def _loose(root: ModelRoot, width: int) -> list[Line]:
     loras = [lora_in_words(lora) for lora in root.loras if lora.files]
     lines += [BLANK, _line("LoRAs", "bold")] if loras else []
     return lines + [line for lora in loras for line in _hanging("  ", lora, "", width)]
+
+
+def nothing(places: Sequence[Path], skipped: Sequence[Skipped]) -> str:
+    """Where was looked for models in vain, and what can be done."""
+    looked = "\n".join(f"  {place}" for place in places)
+    passed = "".join(f"\n\nskipped {item.path}: {item.reason}" for item in skipped)
+    return printable(EMPTY.format(places=looked) + passed, keep="\n")
 
 
 def _verdicts(told: Sequence[Verdict], width: int) -> list[Line]:

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.spec.errors import EngineError
@@ -28,6 +28,7 @@ from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.units import size
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import TitleBar
+from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.marked_list import MarkedList
 from lightx2v_tui.widgets.path_input import PathInput
 
@@ -106,7 +107,7 @@ class DownloadScreen(AppScreen[None]):
             yield PathInput(str(self._place or fetching.default_place()), folders=True,
                             id="place", compact=True)  # fmt: skip
             yield Static(id="room", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """List what is known, or look at the repository that was named."""

@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.markup import escape
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from lightx2v_tui.downloads.fetching import CHECKING, WAITING
 from lightx2v_tui.messages import DownloadCancelWanted, DownloadOpened, DownloadWanted
@@ -18,6 +18,7 @@ from lightx2v_tui.output import printable
 from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.units import seconds, size
 from lightx2v_tui.widgets.bars import TitleBar
+from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.lines import Line
 from lightx2v_tui.widgets.meters import bar
 
@@ -57,7 +58,7 @@ class DownloadsScreen(AppScreen[None]):
                 yield Line(id=name)
         with VerticalScroll(id="files", classes="panel"):
             yield Static(id="list", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Draw, and go on drawing."""

@@ -15,7 +15,7 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.markup import escape
 from textual.timer import Timer
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Input, Static
 
 from engine.spec.errors import EngineError
 from lightx2v_tui.launch.forecast import Held
@@ -32,6 +32,7 @@ from lightx2v_tui.screens.reveal import AskVideo
 from lightx2v_tui.screens.run_table import RunTable
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import TitleBar
+from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.picture import PictureView
 
 BATCH = 40  # runs that are read before the screen shows them
@@ -98,7 +99,7 @@ class HistoryScreen(GoingOnScreen):
                 yield PictureView(id="picture", classes="-none")
                 with VerticalScroll(id="scroll"):
                     yield Static(id="about", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Start reading."""

@@ -14,7 +14,7 @@ from textual.binding import Binding
 from textual.containers import Container
 from textual.content import Content
 from textual.geometry import Size
-from textual.widgets import Button, Footer, Static
+from textual.widgets import Button, Static
 
 from engine.spec.errors import EngineError, JobError
 from lightx2v_tui.catalog import TITLES, Kind, ModelRoot
@@ -26,6 +26,7 @@ from lightx2v_tui.output import printable
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.widgets.bars import TitleBar
+from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.launch_form import LaunchForm
 from lightx2v_tui.widgets.verdict import Verdict
 
@@ -92,7 +93,7 @@ class LaunchScreen(AppScreen[None]):
                     yield Static(id="summary", markup=False)
                     yield Verdict()
                 yield Button("Generate", id="generate", variant="primary", compact=True)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Fill what the machine decides; Enter generates at once."""

@@ -17,6 +17,8 @@ NAME = "Model"
 WIDTHS = {"Task": 5, "Size": 8, "Disk": 7, "Variants": 17}
 GIVEN_UP = ("Disk", "Size", "Task")
 NAME_WIDTH = 26  # what a name should have before another column is shown
+WIDE = 110  # from where on the pane is beside the table
+PANE_FRAME = 5  # border, padding and the place of a scrollbar
 Row = Mapping[str, Content]  # the cells by their column
 
 
@@ -92,9 +94,14 @@ class ModelTable(RowTable):
 
     def on_resize(self, event: events.Resize) -> None:
         """Show the columns that there is room for, and give the name what they leave."""
-        columns, width = fitting(event.size.width, self.cell_padding, self._bar)
+        if self.fit(event.size.width):
+            self.post_message(self.Fitted())
+
+    def fit(self, room: int) -> bool:
+        """Have the columns for so many cells; False where they are there already."""
+        columns, width = fitting(room, self.cell_padding, self._bar)
         if columns == self._names and width == self._name_width:
-            return
+            return False
         here = self.current
         self._names, self._name_width = columns, width
         with self.prevent(self.RowHighlighted):
@@ -103,11 +110,22 @@ class ModelTable(RowTable):
                 label = f"{name:>{WIDTHS[name]}}" if name == "Size" else name
                 self.add_column(label, width=WIDTHS.get(name, width), key=name)
         self._fill(here)
-        self.post_message(self.Fitted())
+        return True
 
     @property
     def _bar(self) -> int:
         return self.styles.scrollbar_size_vertical
+
+
+def rooms(width: int) -> tuple[int, int]:
+    """Cells for the table and for the pane's text in a terminal, as models.tcss shares them.
+
+    Known before the first layout, so that the first frame is drawn once.
+    """
+    if width < WIDE:
+        return width, width - PANE_FRAME
+    table = round(width * 0.6)
+    return table, width - table - PANE_FRAME
 
 
 def fitting(room: int, padding: int, bar: int) -> tuple[tuple[str, ...], int]:

@@ -15,7 +15,7 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.markup import escape
 from textual.timer import Timer
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from lightx2v_tui.messages import (
     DownloadOpened,
@@ -30,11 +30,12 @@ from lightx2v_tui.messages import (
 from lightx2v_tui.output import printable
 from lightx2v_tui.screens.base import AppScreen
 from lightx2v_tui.screens.model_list import ModelList
-from lightx2v_tui.screens.model_table import ModelTable
+from lightx2v_tui.screens.model_table import ModelTable, rooms
 from lightx2v_tui.screens.scanning import scan
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import MachineBar, TitleBar
 from lightx2v_tui.widgets.filter_line import FilterLine
+from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.notice import Notice
 
 if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
@@ -46,15 +47,6 @@ if TYPE_CHECKING:  # the scan's thread imports it, after the first frame
 
 COUNT_SECONDS = 0.5  # between two figures of how far a scan is
 MACHINE_SECONDS = 4.0  # between two readings of the GPUs
-EMPTY = """No models yet.
-
-d downloads one, a adds a folder to look in, o opens a preset or a video's
-settings, and `lightx2v-tui demo` makes a tiny model on the spot.
-
-Looked for Wan models as LightX2V, Wan-AI, ComfyUI and diffusers lay them
-out, whole or in parts, in
-
-{places}"""
 
 
 class ModelsScreen(AppScreen[None]):
@@ -107,12 +99,13 @@ class ModelsScreen(AppScreen[None]):
                 yield ModelTable(id="models")
             with VerticalScroll(id="detail", classes="panel"):
                 yield Static(id="about", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Start looking."""
         self.query_one(TitleBar).place = "Models"
         self.query_one(ModelTable).focus()
+        self.query_one(ModelTable).fit(rooms(self.app.size.width)[0])
         self._recall()
         self.call_after_refresh(self.action_rescan)
         self.set_interval(COUNT_SECONDS, self._count)
@@ -164,7 +157,7 @@ class ModelsScreen(AppScreen[None]):
         root = self._current()
         if root is not None:
             self._explain(root)
-        elif self._models.roots:
+        elif self._models.filter:
             self._say("Nothing matches", "No model holds all of these words.\n\nEscape shows all.")
 
     def on_resize(self) -> None:
@@ -180,6 +173,7 @@ class ModelsScreen(AppScreen[None]):
 
         remembered = root.key in self._models.unconfirmed
         width = self.query_one("#detail").scrollable_content_region.width
+        width = width or rooms(self.app.size.width)[1]
         about = explain(root, self._gpu, remembered=remembered, ram=self._ram, width=width)
         skipped = [
             ("\n" + printable(f"skipped {s.path}: {s.reason}"), "$text-muted")
@@ -199,10 +193,9 @@ class ModelsScreen(AppScreen[None]):
             about.update(content)
 
     def _explain_nothing(self) -> None:
-        places = "\n".join(f"  {place}" for place in self._places)
-        skipped = "".join(f"\n\nskipped {item.path}: {item.reason}" for item in self._skipped)
-        text = printable(EMPTY.format(places=places) + skipped, keep="\n")
-        self._say("Nothing found", text)
+        from lightx2v_tui.screens.describe import nothing
+
+        self._say("Nothing found", nothing(self._places, self._skipped))
 
     # the filter
 

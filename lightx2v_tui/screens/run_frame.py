@@ -7,7 +7,6 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Footer
 
 from engine.spec.errors import EngineError
 from engine.spec.picture import Picture
@@ -18,6 +17,7 @@ from lightx2v_tui.screens.run_machine import MachineScreen
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.facts import Facts
+from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.log_pane import LogPane
 from lightx2v_tui.widgets.meter_panel import MeterPanel
 from lightx2v_tui.widgets.notes import Notes
@@ -68,7 +68,7 @@ class RunFrame(MachineScreen, LineScreen):
             yield Outcome(id="outcome")
             yield WaitingList(id="waiting")
             yield LogPane(id="log")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar(compact=True)
 
     def on_mount(self) -> None:
         """Hide what is only shown when it is asked for."""

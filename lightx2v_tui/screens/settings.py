@@ -13,7 +13,7 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
 from textual.timer import Timer
-from textual.widgets import DataTable, Footer, OptionList, Static
+from textual.widgets import DataTable, OptionList, Static
 from textual.widgets.option_list import Option
 
 from lightx2v_tui import settings
@@ -33,6 +33,7 @@ from lightx2v_tui.screens.keys import KnownKey, checked, known_keys
 from lightx2v_tui.settings import GLYPHS
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.bars import TitleBar
+from lightx2v_tui.widgets.key_bar import KeyBar
 
 ADD = "+ add a folder"
 FIT_SECONDS = 0.1  # a window that is dragged has many sizes, of which the last one counts
@@ -77,7 +78,7 @@ class SettingsScreen(AppScreen[None]):
                 right.border_title = "Keys"
                 yield KeyTable(id="keys")
                 yield Static(id="about", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show what is set."""
