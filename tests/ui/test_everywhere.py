@@ -16,12 +16,15 @@ from engine.spec.events import Done
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.messages import ErrorMet
 from lightx2v_tui.paths import themes_dir
+from lightx2v_tui.presets import Preset, library
 from lightx2v_tui.screens import keys
 from lightx2v_tui.screens.base import AppScreen
-from lightx2v_tui.screens.dialogs import Dialog, ErrorDialog, KeysHelp, Question, TextDialog
+from lightx2v_tui.screens.dialogs import ErrorDialog, KeysHelp, Question, TextDialog
+from lightx2v_tui.screens.download import DownloadScreen
 from lightx2v_tui.screens.history import HistoryScreen
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.models import ModelsScreen
+from lightx2v_tui.screens.presets import PresetDialog
 from lightx2v_tui.screens.settings import SettingsScreen
 from lightx2v_tui.widgets.matrix import Matrix
 from tests.ui.driver import cut_off, text_of, until, until_text
@@ -73,9 +76,23 @@ async def text(pilot: Pilot[int]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, TextDialog), "the log")
 
 
+async def download(pilot: Pilot[int]) -> None:
+    await models(pilot)
+    await pilot.press("d")
+    await until(pilot, lambda: isinstance(pilot.app.screen, DownloadScreen), "download")
+
+
+async def presets(pilot: Pilot[int]) -> None:
+    library.save("fox", Preset(prompt="A red fox"))
+    await models(pilot)
+    await pilot.press("o")
+    await until(pilot, lambda: isinstance(pilot.app.screen, PresetDialog), "presets")
+    await until_text(pilot, "fox")
+
+
 SCREENS: dict[str, Opener] = {
     "models": models, "launch": launch, "history": history, "settings": settings_screen,
-    "error": error, "help": help_of_launch, "text": text,
+    "error": error, "help": help_of_launch, "text": text, "download": download, "presets": presets,
 }  # fmt: skip
 every_screen = pytest.mark.parametrize("opened", SCREENS.values(), ids=SCREENS)
 
@@ -181,7 +198,7 @@ async def test_letters_stand_out_from_what_is_behind_them(
 
 def faint(app: LightX2VApp, least: float) -> list[str]:
     """Words that stand out too little; keys that do nothing now are greyed out on purpose."""
-    dialog = app.screen.query("Vertical").first().region if isinstance(app.screen, Dialog) else None
+    dialog = app.screen.query("Vertical").first().region if app.screen.is_modal else None
     grey = [key.region for key in app.screen.query("FooterKey.-disabled")]
     found = []
     for y, strip in enumerate(app.screen._compositor.render_strips(app.screen.size)):
