@@ -345,11 +345,11 @@ def _lines(saved: Sequence[SavedPreset], now: float) -> list[Content]:
     return [
         Content.assemble(
             names[at],
-            (f"  {ages[at]}  ", "$text-muted"),
+            (f"  {ages[at]}  ", "$foreground 85%"),
             f"{precisions[at]}  {sizes[at]}  "
             if one.preset
             else ("cannot be read", "$text-warning"),
-            (facts[at][2], "$text-muted"),
+            (facts[at][2], "$foreground 85%"),
         )
         for at, one in enumerate(saved)
     ]
