@@ -124,12 +124,13 @@ def test_bytes_a_second_with_pictures_at_2_hz(demo_model: Path, size: tuple[int,
 
 def test_an_ended_run_sends_nothing(demo_model: Path) -> None:
     """Once the video's frames were shown, the screen is still."""
-    with Terminal.app("demo", "--dest", str(demo_model.parent)) as terminal:
+    short = ("--set", "target_video_length=9")  # nine frames, a second each
+    with Terminal.app("demo", "--dest", str(demo_model.parent), *short) as terminal:
         terminal.wait("Generate")
         terminal.rest(1)
         terminal.press(GENERATE)
         terminal.wait("Saved", seconds=120)
-        terminal.rest(25)
+        terminal.rest(17)
         assert terminal.rest(4) == 0
 
 
