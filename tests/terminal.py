@@ -105,6 +105,10 @@ class Terminal:
             self.pump(0.02)
         return len(self.written) - before
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Have another size; the system tells the program."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
     def press(self, key: str) -> float:
         """Press a key; gives the milliseconds until the first bytes after it."""
         while self.pump(0):

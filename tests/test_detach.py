@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,6 +162,28 @@ def test_what_waits_is_made_as_well_and_what_is_paused_goes_on(
     assert frames_of(second / "output.mp4") != undisturbed
     whole(first)
     whole(second)
+
+
+@pytest.fixture
+def exported_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some shells and CI machines do."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "30")
+
+
+@pytest.mark.usefixtures("exported_size")
+def test_a_new_size_counts_during_a_run_too(opened: Opened) -> None:
+    """Then descriptor 1, which most programs ask for the size, leads to a log."""
+    opened.start()
+    opened.until(lambda: opened.status().get("stage") == "prepare", "the run")
+    opened.wait("Prepare")
+    opened.press(" ")
+    opened.wait("paused")
+    before = len(opened.written)
+    opened.resize(130, 40)
+    opened.until(lambda: b"\x1b[40;1H" in opened.written[before:], "the last line")
+    lines = re.split(r"\x1b\[\d+;\d+H", opened.written[before:].decode(errors="replace"))
+    assert max(len(CONTROL.sub("", line)) for line in lines) > 80
 
 
 def test_without_a_run_a_cut_link_ends_the_app(opened: Opened) -> None:

@@ -60,14 +60,15 @@ class Machine:
     """Bytes there are: on the device and in RAM, free for this process, and what it holds.
 
     `vram_free` counts as free what this process itself holds there; `ram_process` is what it
-    holds in RAM beside the engine. A compute capability says which codes the GPU multiplies;
-    None stands for one that multiplies all.
+    holds in RAM beside the engine's networks: the engine's libraries, too, once it has one. A
+    compute capability says which codes the GPU multiplies; None stands for one that multiplies all.
     """
 
     vram_total: int
     vram_free: int
     ram_available: int
     ram_process: int = 0
+    has_engine: bool = False
     capability: tuple[int, int] | None = None
 
 
@@ -270,7 +271,8 @@ class _Meter:
         self, job: Job, machine: Machine, held: dict[str, int], waiting: dict[str, int]
     ) -> None:
         self.cpu = on_cpu(job)
-        self.base = machine.ram_process + PROCESS + FIRST_RUN + (0 if self.cpu else CUDA_LIBRARIES)
+        libraries = PROCESS + FIRST_RUN + (0 if self.cpu else CUDA_LIBRARIES)
+        self.base = machine.ram_process + (0 if machine.has_engine else libraries)
         self.held, self.waiting = dict(held), dict(waiting)  # on the device, in RAM
         self.peaks: dict[str, StageMemory] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ def open_app(
         stored, _ = settings.load()
         places += [*map(Path, stored.roots), *model_dirs()]
     output.keep_terminal()
+    _forget_size()
     app = LightX2VApp(places, make_preset)
     app.run()
     if app.hung_up:
@@ -58,3 +60,10 @@ def open_app(
         detached.let_go_of_terminal()
         return detached.finish(*app.ongoing)
     return app.return_code or 0
+
+
+def _forget_size() -> None:
+    """Forget an exported size where the terminal knows its own: it holds after a resize, too."""
+    if all(os.get_terminal_size(sys.stdin.fileno())):
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)

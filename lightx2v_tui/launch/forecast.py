@@ -24,6 +24,7 @@ class Held:
 
     vram: int = 0
     ram: int = 0
+    engine: bool = False  # there is one: its libraries are loaded
 
 
 NOTHING_HELD = Held()
@@ -36,6 +37,7 @@ def machine_of(gpu: Gpu | None, memory: HostMemory, held: Held = NOTHING_HELD) -
         vram_free=min(gpu.free_bytes + held.vram, gpu.total_bytes) if gpu else 0,
         ram_available=memory.available + held.ram,
         ram_process=max(0, memory.process - held.ram),
+        has_engine=held.engine,
         capability=gpu.capability if gpu else None,
     )
 

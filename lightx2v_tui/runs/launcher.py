@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from engine.spec.events import TERMINAL, Done, Event, stages_of
+from lightx2v_tui.host import HostMemory, read_memory
 from lightx2v_tui.launch.forecast import NOTHING_HELD, Held
 from lightx2v_tui.launch.jobs import Plan
 from lightx2v_tui.runs.attempts import OnAsk
@@ -41,6 +42,7 @@ class Run:
     tracker: Tracker
     own_folder: bool
     held: Held = NOTHING_HELD  # by the engine when it began
+    memory: HostMemory | None = None  # of the machine then
 
     @property
     def ended(self) -> bool:
@@ -251,7 +253,7 @@ class Launcher:
         earlier = going_on.earlier if going_on else None
         record = RunRecord(folder, plan.preset, job=plan.job, earlier=earlier)
         tracker = Tracker(stages_of(image=plan.job.image is not None))
-        run = Run(plan, folder, tracker, wanted.own_folder, self._session.held())
+        run = Run(plan, folder, tracker, wanted.own_folder, self._session.held(), read_memory())
         self.runs = (*self.runs, run)[-KEPT:]
         self._session.start(plan.job, folder, record)
         return run

@@ -150,7 +150,9 @@ class Session:
 
     def held(self) -> Held:
         """Bytes that the engine's networks hold; nothing while a job changes that."""
-        return Held(*self._engine.held()) if self._engine is not None and not self.busy else Held()
+        if self._engine is None:
+            return Held()
+        return Held(*(self._engine.held() if not self.busy else (0, 0)), engine=True)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the job to end; False where it has not within `seconds`."""

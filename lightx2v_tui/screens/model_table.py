@@ -28,6 +28,10 @@ class ModelTable(RowTable):
     BINDINGS = [
         Binding("enter", "select_cursor", "Launch", id="models.open",
                 tooltip="Choose precisions and launch"),
+        Binding("home,g", "scroll_top", "First", id="models.first", show=False,
+                tooltip="Go to the first line"),
+        Binding("end,G", "scroll_bottom", "Last", id="models.last", show=False,
+                tooltip="Go to the last line"),
     ]  # fmt: skip
 
     class Fitted(Message):

@@ -106,10 +106,10 @@ class ForeseeingScreen(MachineScreen):
             if known is not None:
                 return known
             try:
-                told = expect(run.plan.job, gpus, memory, run.held)
+                told = expect(run.plan.job, gpus, run.memory or memory, run.held)
             except (EngineError, OSError):  # the run itself will say so
                 return None
-            return told if early else replace(told, vram_used=0, ram_used=0)
+            return told if early else replace(told, vram_used=0)
 
         def take(expected: Expected | None) -> None:
             if expected is not None:

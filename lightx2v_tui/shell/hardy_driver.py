@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import termios
 import threading
 from contextlib import suppress
@@ -88,6 +89,15 @@ class HardyDriver(LinuxDriver):
             os.write(descriptor, RESTORE)
             if self.attrs_before is not None:
                 termios.tcsetattr(self.fileno, termios.TCSAFLUSH, self.attrs_before)
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        """The size of what is drawn on: during a run descriptor 1, which Textual asks, is a log."""
+        for stream in (sys.__stderr__, sys.__stdin__):
+            with suppress(AttributeError, OSError, ValueError):  # none, closed, or no terminal
+                columns, lines = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
+                if columns and lines:
+                    return columns, lines
+        return super()._get_terminal_size()
 
     def _watch(self) -> None:
         if _is_lost(self.fileno, wait=None):

@@ -109,8 +109,9 @@ def _stages(told: Forecast, width: int) -> Iterator[list[Part]]:
     on_gpu = bool(told.estimate.vram_needed)
     columns = ("VRAM", "RAM") if on_gpu else ("RAM",)
     rows = [
-        (STAGES.get(stage.name, stage.name), (stage.vram, stage.ram) if on_gpu else (stage.ram,))
+        (STAGES.get(stage.name, stage.name), (stage.vram, ram) if on_gpu else (ram,))
         for stage in told.estimate.stages
+        for ram in (max(0, stage.ram - told.machine.ram_process),)  # the run's own
     ]
     peaks = [max(figures) for figures in zip(*(row[1] for row in rows), strict=True)]
     room = max(8, min(40, width - FIGURE * len(columns)))

@@ -44,6 +44,8 @@ def test_what_the_engine_holds_is_free_for_its_next_run() -> None:
     assert (machine.vram_total, machine.vram_free) == (80 * GB, 70 * GB)
     assert machine.ram_available == 53 * GB
     assert machine.ram_process == 0
+    assert not machine.has_engine
+    assert machine_of(None, HOST, Held(engine=True)).has_engine
     assert machine.capability == (9, 0)
 
 
