@@ -53,32 +53,38 @@ def write_whole(path: Path, content: bytes) -> None:
 def patiently(
     stop: RunControl, path: Path, needed: int, attempt: Callable[[], Iterator[Event]]
 ) -> Iterator[Event]:
-    """Write a file of about `needed` bytes; where there is no room, wait for it and try again.
+    """Write a file of about `needed` bytes, once there is room; where that ends, try again.
 
     Raises:
         Cancelled: the run was stopped while it waited.
     """
     looks = 0
     while True:
+        if looks or _is_short(path, needed):
+            yield Waiting(space.lacking(path, needed))
+            _wait_for_room(stop, path, needed, looks)
         try:
             yield from attempt()
             return
         except DiskFull:
             looks = min(LONGEST, 2 * looks or 1)
-        yield Waiting(space.lacking(path, needed))
-        _wait_for_room(stop, path, needed, looks)
 
 
 def _wait_for_room(stop: RunControl, path: Path, needed: int, looks: int) -> None:
     """Wait for room, and at least for `looks`: some disks say there is room that is not given."""
     looked = 0
-    while looked < looks or ((free := space.free_space(path)) is not None and free < needed):
+    while looked < looks or _is_short(path, needed):
         hurried = stop.nap(LOOK)
         if stop.is_set():
             raise Cancelled
         if hurried:
             return
         looked += 1
+
+
+def _is_short(path: Path, needed: int) -> bool:
+    free = space.free_space(path)
+    return free is not None and free < needed
 
 
 def _flush_folder(folder: Path) -> None:

@@ -176,6 +176,20 @@ def test_a_video_that_finds_no_room_is_decoded_anew(
     assert [name for name in disk.files() if name != "out"] == ["a.mp4"]
 
 
+def test_without_room_for_the_video_no_frame_is_decoded(
+    demo_model: Path, disk: Disk, tmp_path: Path
+) -> None:
+    """On real sizes a video takes minutes to decode."""
+    job = make_job(demo_model, disk.folder / "a.mp4", tiny=True, width=96, height=96)
+    video = undisturbed(job, tmp_path)
+    events = follow(job, Helped(disk.free), is_stage("load_vae"), lambda: disk.fill(0))
+    kinds = [type(event) for event in events]
+    assert kinds.count(Waiting) == 1
+    assert kinds.index(Waiting) < kinds.index(FrameDone)
+    assert len(told(events, FrameDone)) == 5
+    assert job.output.read_bytes() == video
+
+
 def test_a_video_waits_wherever_it_is_short_of_room(
     demo_model: Path, disk: Disk, tmp_path: Path
 ) -> None:

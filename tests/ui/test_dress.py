@@ -76,7 +76,7 @@ async def test_few_colours_get_a_theme_of_few_colours(
 
 
 async def test_keys_of_the_settings_are_used_and_unknown_ones_told(make_app: MakeApp) -> None:
-    keymap = {"models.rescan": "g", "no.such": "x", "app.quit": "nokey", "history.copy": "c"}
+    keymap = {"models.rescan": "z", "no.such": "x", "app.quit": "nokey", "history.copy": "c"}
     settings.change(keymap=keymap)
     app = make_app()
     async with app.run_test(size=(120, 50), notifications=True) as pilot:
@@ -87,7 +87,7 @@ async def test_keys_of_the_settings_are_used_and_unknown_ones_told(make_app: Mak
         await pilot.press("question_mark")
         await pilot.pause()
         lines = [line for line in text_of(app).splitlines() if "Rescan" in line]
-        assert any(line.strip("│╭╰ ").startswith("g  ") for line in lines), lines
+        assert any(line.strip("│╭╰ ").startswith("z  ") for line in lines), lines
         await pilot.press("escape", "q")
     assert app.return_code == 0
 
