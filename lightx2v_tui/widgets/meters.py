@@ -19,6 +19,7 @@ HIGH, FULL = 0.85, 0.95  # from where on a meter warns
 AMOUNT = 20  # "999.9 MB of 141.0 GB"
 LABEL = 6
 GRAPH_FROM = 3  # lines: with fewer the history stands behind the bar
+GAP_FROM = 4  # lines from which one below the graph stays empty
 
 
 def bar(fraction: float, width: int, mark: float | None = None) -> str:
@@ -100,7 +101,7 @@ class Meter(Widget):
     }  # fmt: skip
     DEFAULT_CSS = """
     Meter {
-        height: 1fr; min-height: 1; max-height: 10;
+        height: 1fr; min-height: 1; max-height: 6;
         & > .meter--name { text-style: bold; }
         & > .meter--bar { color: $success; }
         & > .meter--high { color: $warning; }
@@ -153,7 +154,8 @@ class Meter(Widget):
         width, height = self.size
         room = max(0, width - LABEL - AMOUNT - 2)
         if height >= GRAPH_FROM:
-            return _Places(room, Region(0, 1, width, height - 1))
+            gap = height >= GAP_FROM  # so that it is not taken for that of the meter below
+            return _Places(room, Region(0, 1, width, height - 1 - gap))
         behind = room * 2 // 5 if room >= 12 else 0
         return _Places(room - behind, Region(width - behind, 0, behind, 1))
 
