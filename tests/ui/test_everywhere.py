@@ -371,6 +371,19 @@ async def test_the_mouse_works_on_rows_cells_and_the_footer(make_app: MakeApp) -
         await until(pilot, lambda: matrix.rows[0].picked != before, "another precision")
 
 
+async def test_the_keys_that_are_shown_fit_and_lead_to_all_others(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await history(pilot)
+        for width in (120, 60, 40, 25, 80):
+            await pilot.resize_terminal(width, 24)
+            await pilot.pause()
+            await pilot.pause()
+            shown = list(app.screen.query_one(Footer).query("FooterKey"))
+            assert all(key.region.right <= width for key in shown), width
+            assert "Keys" in text_of(app).splitlines()[-1]
+
+
 async def test_the_same_screen_is_never_opened_twice(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test() as pilot:

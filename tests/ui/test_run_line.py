@@ -80,6 +80,9 @@ async def test_waiting_runs_are_reordered_removed_and_put_back_by_keys(
                 break
             await pilot.press("tab")
         assert isinstance(app.focused, WaitingList)
+        await pilot.pause()
+        assert not cut_off(app)
+        assert "Keys" in text_of(app).splitlines()[-1]
         await pilot.press("shift+down")
         assert seeds(app) == [22, 11, 33]
         await pilot.press("J")

@@ -284,7 +284,7 @@ def test_without_a_screen_nothing_stays(plan: Plan, as_gpu: Device) -> None:
     folder = runs.new_run()
     made.start(plan.job, folder, runs.RunRecord(folder, plan.preset))
     assert ended.wait(PATIENCE)
-    assert made.held() == session.Held()
+    assert made.held() == session.Held(engine=True)
     other = DeviceLock(as_gpu)
     assert other.take("other") == ""
     other.release()
