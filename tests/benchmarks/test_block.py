@@ -26,7 +26,7 @@ ARCH = DitArchitecture(
     freq_dim=256,
 )  # fmt: skip
 GRID = (1, 30, 52)  # 1560 tokens: one latent frame of 832x480
-ROUNDS = 5
+ROUNDS = 9
 INT8_GAINS = 1.4  # what quantizing the activations must not cost
 ATTEMPTS = 3
 

@@ -12,7 +12,7 @@ import pytest
 
 from engine.spec.architecture import DitArchitecture
 from engine.spec.estimate import Machine, estimate, fitting
-from engine.spec.job import Job, StepDistill, Weights
+from engine.spec.job import Guidance, Job, StepDistill, Weights
 from engine.spec.precision import ComputeDtype, Precision
 from tests.benchmarks import test_memory
 from tests.engine.support import make_job
@@ -66,6 +66,7 @@ def test_the_tiny_model(demo: Job, demo_model: Path, tmp_path: Path) -> None:
     int8 = make_job(demo_model, tmp_path / "a.mp4", precision=Precision.INT8)
     judge({
         "demo, bf16, 256x256, 17 frames": demo,
+        "demo, guidance in one pass": replace(demo, guidance=Guidance(5.0, batched=True)),
         "demo, tensors kept": replace(demo, save_tensors=tmp_path / "kept.safetensors"),
         "demo, tiny VAE, 832x480, 17 frames": replace(tiny, width=832, height=480, frames=17),
         "demo, int8 in float32, 64x64, 5 frames": int8,

@@ -33,6 +33,7 @@ LAYERS = 30
 ALLOWED = 1.5
 ATTEMPTS = 5
 MIB = 1 << 20
+REMEMBERED_MS = 50
 TITLE = "lightx2v-tui › Models"
 ALLOWED_MIB = 4
 
@@ -199,3 +200,4 @@ def test_a_second_start_shows_what_is_remembered_in_its_first_frames(disk: Path)
             assert terminal.text.count(TITLE) == 1  # every frame begins with it
     wait = statistics.median(waits)
     print(f"\nremembered models: {wait:.0f} ms after the first letters, worst {max(waits):.0f} ms")
+    assert wait < REMEMBERED_MS
