@@ -76,6 +76,7 @@ class ModelsScreen(AppScreen[None]):
         super().__init__()
         self._places = list(places)
         self._models = ModelList()
+        self._notice = Notice(id="notice")  # may be told before it is on the screen
         self._gpu: Gpu | None = None
         self._ram: int | None = None  # bytes available, once they were read
         self._skipped: list[Skipped] = []
@@ -92,7 +93,7 @@ class ModelsScreen(AppScreen[None]):
         """Build the screen."""
         yield TitleBar()
         yield MachineBar()
-        yield Notice(id="notice")
+        yield self._notice
         with Container(id="body"):
             with Vertical(id="list"):
                 yield FilterLine()
@@ -315,7 +316,7 @@ class ModelsScreen(AppScreen[None]):
 
     def tell_notice(self, lines: Sequence[tuple[str, str]]) -> None:
         """Say what goes on elsewhere, and what can go on here."""
-        self.query_one(Notice).show(lines)
+        self._notice.show(lines)
 
     # what can be done
 
