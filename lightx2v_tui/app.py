@@ -62,7 +62,7 @@ class LightX2VApp(ReturningApp):
                 tooltip="Leave the app, while typing too"),
         Binding("ctrl+z", "suspend_process", "Suspend", id="app.suspend", show=False,
                 tooltip="Back to the shell, `fg` returns; a run stands still meanwhile"),
-        Binding("ctrl+t", "next_theme", "Theme", id="app.theme", show=False,
+        Binding("ctrl+t", "next_theme", "Next theme", id="app.theme", show=False,
                 tooltip="Switch to the next colour theme"),
     ]  # fmt: skip
 

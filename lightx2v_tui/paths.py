@@ -51,6 +51,12 @@ def expanded(path: Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for nobody
 
 
+def short(path: str | Path) -> str:
+    """A path as people read it: with `~` for their home."""
+    path, home = Path(path), expanded(Path("~"))
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
 def model_dirs() -> list[Path]:
     """Folders where people keep models: the guide's, home, the Hugging Face cache, here."""
     import os

@@ -193,7 +193,8 @@ def draw_seed() -> int:
 def length(frames: str, fps: str) -> str:
     """How long the video will be; empty where that is not known."""
     try:
-        return f"{rounded_frames(_frames(frames)) / _fps(fps):.1f} s"
+        long = rounded_frames(_frames(frames)) / _fps(fps)
+        return f"{long:.{0 if long >= 10 else 1}f} s"
     except ValueError:
         return ""
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 from engine.spec.job import Job
 from lightx2v_tui.runs.tracker import RunView
+from lightx2v_tui.units import seconds
 
 FROM = ("denoise", "load_vae", "decode")  # before these, networks are read or are there already
 
@@ -40,3 +41,12 @@ def whole(view: RunView, now: float, earlier: RunView | None) -> float | None:
         if other.name in later and other.started is not None and other.ended is not None:
             remaining += other.ended - other.started
     return remaining
+
+
+def to_go(view: RunView, now: float, earlier: RunView | None) -> str:
+    """What a title says of it; of the stage under way alone where the later ones are not known."""
+    left = whole(view, now, earlier)
+    if left is not None:
+        return f", about {seconds(left)} to go"
+    least = view.remaining(now) if view.current and view.current.name in FROM else None
+    return f", over {seconds(least)} to go" if least else ""

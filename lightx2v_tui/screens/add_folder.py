@@ -42,7 +42,7 @@ class AddFolderDialog(ModalScreen[Path | None]):
         border: round $primary; background: $surface; padding: 1 2;
     }
     AddFolderDialog PathInput { background: $background; margin: 1 0; }
-    AddFolderDialog #told { color: $warning; height: auto; }
+    AddFolderDialog #told { color: $warning; height: auto; margin-bottom: 1; }
     AddFolderDialog .hint { color: $text-muted; }
     """
     BINDINGS = [

@@ -166,9 +166,12 @@ class KeysHelp(Dialog):
 
     DEFAULT_CSS = """
     KeysHelp .group { color: $primary; text-style: bold; }
-    KeysHelp .keys { layout: grid; grid-size: 2; grid-gutter: 0 2; height: auto; margin-bottom: 1; }
+    KeysHelp .keys { layout: grid; grid-size: 3; grid-gutter: 0 2; height: auto; margin-bottom: 1; }
     KeysHelp .keys Static { height: auto; }
     KeysHelp .key { color: $accent; text-style: bold; }
+    KeysHelp .name { text-style: bold; }
+    KeysHelp.-narrow .keys { grid-size: 2; }
+    KeysHelp.-narrow .meaning { column-span: 2; }
     """
     BINDINGS = [
         Binding("escape,enter,q,question_mark,f1", "close", "Close", id="help.close",
@@ -183,25 +186,30 @@ class KeysHelp(Dialog):
 
     def compose(self) -> ComposeResult:
         """Build the box."""
-        rows = [row for _, actions in self._groups for row in actions]
-        width = max((cell_len(keys) for keys, _, _ in rows), default=1)
-        names = max((len(name) for _, name, _ in rows), default=1)
         with Vertical() as box:
             box.border_title = self._title
             with VerticalScroll():
                 for title, actions in self._groups:
                     yield Static(title, classes="group")
-                    with Container(classes="keys") as grid:
-                        grid.styles.grid_columns = f"{width} 1fr"
+                    with Container(classes="keys"):
                         for keys, name, meaning in actions:
-                            text = Content.assemble((f"{name:<{names}}  ", "bold"), meaning)
                             yield Static(Content(keys), classes="key")
-                            yield Static(text)
+                            yield Static(Content(name), classes="name")
+                            yield Static(Content(meaning), classes="meaning")
             yield Static(self._hint, classes="hint", markup=False)
 
     def on_mount(self) -> None:
         """Let the arrows scroll."""
         self.query_one(VerticalScroll).focus()
+
+    def on_resize(self) -> None:
+        """Three columns; on a narrow screen the meaning goes below."""
+        rows = [row for _, actions in self._groups for row in actions]
+        keys = max((cell_len(keys) for keys, _, _ in rows), default=1)
+        names = max((len(name) for _, name, _ in rows), default=1)
+        columns = f"{keys} 1fr" if self.has_class("-narrow") else f"{keys} {names} 1fr"
+        for grid in self.query(".keys"):
+            grid.styles.grid_columns = columns
 
     def action_close(self) -> None:
         """Close."""

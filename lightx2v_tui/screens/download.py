@@ -86,6 +86,7 @@ class DownloadScreen(AppScreen[None]):
         super().__init__()
         self._start_with, self._place = repository, place
         self._asked = ""  # the repository that the hub was asked for last
+        self._typed = ""  # what the field held then
         self._looked: Looked | None = None
         self._measured: Measured | None = None
         self._turn = 0  # which choice was measured last
@@ -184,8 +185,9 @@ class DownloadScreen(AppScreen[None]):
             self.query_one(target).focus()
 
     def _look(self, name: str) -> None:
-        self._asked = name
-        self.query_one("#name", Input).value = name
+        field = self.query_one("#name", Input)
+        self._asked, self._typed = name, field.value
+        field.value = name
         self.query_one("#told", Static).update(Content(f"Asking the hub for {printable(name)}…"))
         self._show("-asking")
         in_background(self, lambda: _looked(name), self._take_looked)
@@ -195,6 +197,7 @@ class DownloadScreen(AppScreen[None]):
             return  # something else was asked for meanwhile
         if looked.error is not None or looked.parts is None:
             self._show("-choosing")
+            self.query_one("#name", Input).value = self._typed  # the list holds what it held
             self._list_known()
             self.query_one("#name").focus()
             if looked.error is not None:

@@ -18,6 +18,7 @@ from textual.timer import Timer
 from textual.widgets import DataTable, Input, Static
 
 from engine.spec.errors import EngineError
+from lightx2v_tui import paths
 from lightx2v_tui.launch.forecast import Held
 from lightx2v_tui.messages import ErrorMet, PresetOpened, RunWanted
 from lightx2v_tui.output import printable
@@ -315,7 +316,7 @@ class HistoryScreen(GoingOnScreen):
         if self.current is not None:
             path = self.current.output or ""
             self.app.copy_to_clipboard(path)
-            self.notify(printable(path), title="Copied", markup=False)
+            self.notify(printable(paths.short(path)), title="Copied", markup=False)
 
     def action_log(self) -> None:
         """Read the end of the log."""

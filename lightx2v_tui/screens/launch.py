@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FORECAST_SECONDS = 0.15  # after the last change
 BUSY_SECONDS = 1.0
 TINY, WIDE, ROOMY, SHORT = 38, 110, 150, 16
-NO_IMAGE = "It needs an image for the first frame."
+NO_IMAGE = "It turns an image into a video that begins with it."
 IMAGE_FIX = "Name a PNG, JPEG or WebP file."
 
 
@@ -292,7 +292,7 @@ class LaunchScreen(AppScreen[None]):
     def _on_saved(self, path: Path | None) -> None:
         if path is not None:
             self._saved_as = path.stem
-            self.notify(str(path), title="Saved", markup=False)
+            self.notify(printable(path.stem), title="Saved", markup=False)
 
     def action_presets(self) -> None:
         """Load, rename or delete saved presets."""

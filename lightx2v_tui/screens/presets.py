@@ -30,7 +30,9 @@ from lightx2v_tui.widgets.says_why import SaysWhy
 
 NAME_WIDTH = 24
 NONE_YET = "No presets are saved yet: ctrl+s in the launch form saves one."
-FILE_HINT = "or the path of a preset, or of an mp4"
+FILE_FIELD = "or the path of a preset, or of an mp4"
+HINT = "enter load   / filter   r rename   d delete   o file   esc close"
+FILE_HINT = "enter opens a file   tab completes its path   esc close"
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,10 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
             yield OptionList(id="saved", markup=False, compact=True)
             yield Static(id="detail", markup=False)
             yield PathInput(id="file", suffixes=(".json", ".jsonc", ".mp4"),
-                            placeholder=FILE_HINT, compact=True)  # fmt: skip
+                            placeholder=FILE_FIELD, compact=True)  # fmt: skip
             yield Input(id="name", max_length=library.MAX_NAME, compact=True)
             yield Static(id="told", markup=False)
-            yield Static("enter load   / filter   r rename   d delete   o file   esc close",
-                         classes="hint", markup=False)  # fmt: skip
+            yield Static(HINT, id="hint", classes="hint", markup=False)
 
     def on_mount(self) -> None:
         """List the presets; reading them may take a moment on a slow disk."""
@@ -97,6 +98,10 @@ class PresetDialog(SaysWhy, ModalScreen[Preset | None]):
     def _take(self, name: str, saved: tuple[SavedPreset, ...]) -> None:
         self._saved = saved
         self._show(name)
+        self.set_class(not saved, "-none")
+        if self.is_mounted:
+            self.query_one("#hint", Static).update(HINT if saved else FILE_HINT)
+            self.set_focus(self.query_one("#saved" if saved else "#file"))
 
     def _show(self, name: str = "") -> None:
         """List what the filter lets through, with the cursor on the preset `name`."""

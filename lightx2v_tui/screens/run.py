@@ -120,8 +120,7 @@ class RunScreen(RunFrame, ForeseeingScreen):
             return f"cancelling… {spent}"
         if view.paused is not None:
             return f"paused {spent}"
-        whole = eta.whole(view, now, self._launcher.earlier(self._run))
-        return f"running {spent}" + (f", about {seconds(whole)} to go" if whole is not None else "")
+        return f"running {spent}{eta.to_go(view, now, self._launcher.earlier(self._run))}"
 
     def run_ended(self, run: Run) -> None:
         """A run has ended, and the next one may have begun: show what is worth seeing."""
@@ -145,7 +144,7 @@ class RunScreen(RunFrame, ForeseeingScreen):
         """Tell how a run ended that is not shown."""
         if run.tracker.view.terminal is not None:
             told = ending_of(run.tracker.view.terminal)
-            look = "\nh shows it, and its log." if told.severity == "error" else ""
+            look = " h shows it, and its log." if told.severity == "error" else ""
             self.notify(
                 f"{told.text}{look}", title=told.title, severity=told.severity, markup=False
             )
@@ -215,7 +214,10 @@ class RunScreen(RunFrame, ForeseeingScreen):
         self._asked = self._run
         waiting = len(self._launcher.waiting)
         then = f" Then the next run starts ({waiting} waiting)." if waiting else ""
-        text = f"The steps that were done are kept: u in the history goes on with it.{then}"
+        done = "The steps that were done are kept: u in the history goes on with it."
+        if not self._run.folder.checkpoint.exists():
+            done = "No step is done yet: nothing of it is kept."
+        text = f"{done}{then}"
         self.app.push_screen(Question("Cancel this run?", text), self._cancel)
 
     def _cancel(self, yes: bool | None) -> None:

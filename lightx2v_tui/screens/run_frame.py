@@ -10,7 +10,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 
 from engine.spec.errors import EngineError
 from engine.spec.picture import Picture
-from lightx2v_tui import settings
+from lightx2v_tui import paths, settings
 from lightx2v_tui.output import printable
 from lightx2v_tui.screens.run_line import LineScreen
 from lightx2v_tui.screens.run_machine import MachineScreen
@@ -117,7 +117,7 @@ class RunFrame(MachineScreen, LineScreen):
         """Copy the path of the video to the terminal's clipboard."""
         path = str(self.made or "")
         self.app.copy_to_clipboard(path)
-        self.notify(printable(path), title="Copied", markup=False)
+        self.notify(printable(paths.short(path)), title="Copied", markup=False)
 
     def action_preview(self) -> None:
         """Show pictures or hide them, now and from now on."""
@@ -130,9 +130,12 @@ class RunFrame(MachineScreen, LineScreen):
         """Show the log or hide it."""
         log = self.query_one(LogPane)
         log.set_shown(shown=not log.display)
+        self.set_class(log.display, "-log")
         if log.display:
             log.focus()
             self.call_after_refresh(log.scroll_visible, animate=False)
+        else:
+            self.set_focus(None)  # not what happens to be next
 
     def action_back(self) -> None:
         """Back to where it was opened; a run goes on and can be viewed again."""

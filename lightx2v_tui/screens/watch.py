@@ -132,10 +132,8 @@ class WatchScreen(RunFrame):
         if view.terminal is not None:
             self._show_end(run, Result(view.terminal, spent, run.facts.seed, run.log, run.kept))
         else:
-            left = eta.whole(view, now, None)
-            going = f", about {seconds(left)} to go" if left is not None else ""
             words = "cancelling…" if self._cancelling else "running"
-            self.query_one(TitleBar).state = f"{words} {seconds(spent)}{going}"
+            self.query_one(TitleBar).state = f"{words} {seconds(spent)}{eta.to_go(view, now, None)}"
         self.keep_place()
         self.refresh_bindings()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from textual.app import App
 from textual.binding import Binding
 from textual.events import DescendantFocus
 from textual.filter import LineFilter
+from textual.notifications import Notification, Notify, SeverityLevel
 from textual.theme import Theme
 
 from lightx2v_tui import settings, terminal
@@ -21,6 +23,13 @@ from lightx2v_tui.widgets.filters import NoOrders, filters_for
 NO_ORDERS = NoOrders()
 FALLBACK_THEME = "textual-dark"
 FEW_COLOURS_THEME = "sixteen-colours"
+
+
+@dataclass
+class Told(Notification):
+    """What is told in passing, and under which title."""
+
+    about: str = ""
 
 
 class DressedApp(App[int]):
@@ -52,6 +61,27 @@ class DressedApp(App[int]):
         for glyph, name in terminal.KEY_NAMES.items():
             shown = shown.replace(glyph, name)
         return shown
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Tell something over the keys, instead of what was told under the same title."""
+        text = f"{title}: {message}" if title else message
+        seconds = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
+        self.post_message(Notify(Told(text, "", severity, seconds, markup, about=title)))
+
+    def on_notify(self, message: Notify) -> None:
+        """Take away what was told under the same title; Textual then shows the new."""
+        about = getattr(message.notification, "about", "")
+        for told in list(self._notifications):
+            if about and about == getattr(told, "about", ""):
+                self._unnotify(told)
 
     def dress(self) -> None:
         """Put on what the settings say; what is wrong with them is told once."""

@@ -31,7 +31,14 @@ def load_themes(folder: Path) -> tuple[list[Theme], list[str]]:
 
 def _read(path: Path) -> Theme:
     with path.open("rb") as file:
-        raw = json.loads(file.read(MAX_BYTES))
+        text = file.read(MAX_BYTES)
+    try:
+        raw = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"it is not JSON from {where} on; mend or delete it") from error
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")
     for name, value in raw.items():

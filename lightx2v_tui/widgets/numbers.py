@@ -60,8 +60,7 @@ class VideoPanel(FieldPanel):
             NumberInput(fields.frames, id="frames", step="4", least="1"),
             between("at"),
             NumberInput(fields.fps, id="fps", step="1", least="1"),
-            between("fps"),
-            Static(id="length", classes="note", markup=False),
+            Static("fps", id="length", classes="note", markup=False),
         )
         yield row(
             "Seed",
@@ -111,7 +110,8 @@ class VideoPanel(FieldPanel):
 
     def _show_length(self) -> None:
         frames, fps = (self.query_one(f"#{name}", Input).value for name in ("frames", "fps"))
-        self.query_one("#length", Static).update(Content(form.length(frames, fps)), layout=False)
+        told = ", ".join(filter(None, ("fps", form.length(frames, fps))))
+        self.query_one("#length", Static).update(Content(told), layout=False)
 
 
 class SamplingPanel(FieldPanel):

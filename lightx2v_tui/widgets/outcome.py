@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from engine.spec.events import Done, Event, Failed
+from lightx2v_tui import paths
 from lightx2v_tui.output import printable
 from lightx2v_tui.units import duration, size
 
@@ -30,7 +31,7 @@ class Ending:
 def ending_of(event: Event) -> Ending:
     """A terminal event in words."""
     if isinstance(event, Done):
-        return Ending("Saved", printable(str(event.path)))
+        return Ending("Saved", printable(paths.short(event.path)))
     if isinstance(event, Failed):
         return Ending("The run failed", printable(event.error.what), "error")
     return Ending("The run was cancelled", "u in the history goes on with it.")

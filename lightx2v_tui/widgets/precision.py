@@ -29,7 +29,7 @@ class PrecisionPanel(Vertical):
 
     DEFAULT_CSS = """
     PrecisionPanel { height: auto; }
-    PrecisionPanel Static { height: 2; color: $text-muted; }
+    PrecisionPanel Static { height: 3; color: $text-muted; }
     PrecisionPanel Static.-refused { color: $text-warning; }
     """
 

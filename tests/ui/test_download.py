@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.catalog.repositories import MODELS
@@ -214,6 +215,22 @@ async def test_what_the_hub_refuses_is_an_error_to_read(make_app: MakeApp) -> No
         await pilot.press("escape")
         assert isinstance(app.screen, DownloadScreen)
         assert app.screen.has_class("-choosing")
+
+
+async def test_a_refusal_leaves_the_list_as_it_was(make_app: MakeApp, fake: FakeHub) -> None:
+    fake.repositories.clear()
+    app = make_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await seen(pilot, "1 model in")
+        await pilot.press("d")
+        await came(pilot, lambda: isinstance(app.screen, DownloadScreen), "the choice")
+        known = app.screen.query_one("#known", OptionList)
+        count = known.option_count
+        assert count > 1
+        await pilot.press("down", "enter")
+        await came(pilot, lambda: isinstance(app.screen, ErrorDialog), "the error")
+        await pilot.press("escape")
+        assert known.option_count == count
 
 
 async def test_a_download_that_fails_is_told_wherever_one_is(

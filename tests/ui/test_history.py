@@ -16,7 +16,7 @@ from engine.spec.events import Done, Failed, StageStarted
 from lightx2v_tui.app import LightX2VApp
 from lightx2v_tui.demo import demo_preset
 from lightx2v_tui.launch.jobs import Options, plan
-from lightx2v_tui.paths import runs_dir
+from lightx2v_tui.paths import runs_dir, short
 from lightx2v_tui.runs import history
 from lightx2v_tui.runs.folder import RunRecord, new_run
 from lightx2v_tui.runs.history import PastRun, past_runs
@@ -177,7 +177,7 @@ async def test_the_path_is_copied_and_shown(make_app: MakeApp, made: PastRun) ->
         await until(pilot, lambda: made.id in screen._details, "a look at the run")
         await pilot.press("y")
         assert app.clipboard == made.output
-        assert any(note.message == made.output for note in app._notifications)
+        assert f"Copied: {short(made.output)}" in [note.message for note in app._notifications]
 
 
 async def test_what_cannot_be_done_says_why(make_app: MakeApp) -> None:

@@ -121,7 +121,7 @@ async def test_frames_are_rounded_while_they_are_typed(make_app: MakeApp) -> Non
         screen = await opened(pilot)
         screen.query_one("#frames", Input).value = "30"
         await until_text(pilot, "29 frames (30 rounded to 4k+1), 1.8 s")
-        assert str(screen.query_one("#length", Static).content) == "1.8 s"
+        assert str(screen.query_one("#length", Static).content) == "fps, 1.8 s"
 
 
 @pytest.mark.parametrize(("field", "value"), [("height", "100"), ("frames", "0"), ("fps", "")])
@@ -260,7 +260,7 @@ async def test_an_image_model_is_foreseen_before_it_has_its_image(
         await until_text(pilot, "1 model in")
         await pilot.press("enter")
         screen = await opened(pilot)
-        await until_text(pilot, "It needs an image")
+        await until_text(pilot, "It turns an image")
         await until_text(pilot, "✓ fits")
         for word in ("CLIP", "First frame", "Guidance", "unipc", "Prompt"):
             assert word in text_of(app), word

@@ -117,6 +117,8 @@ async def test_cancel_asks_and_is_honoured_within_two_seconds(
         await until(pilot, lambda: "● Denoise" in text_of(app), "denoising")
         await pilot.press("c")
         assert isinstance(app.screen, Question)
+        kept = app.launcher.run is not None and app.launcher.run.folder.checkpoint.exists()
+        await until_text(pilot, "are kept" if kept else "nothing of it is kept")
         await pilot.press("n")
         assert isinstance(app.screen, RunScreen)
         assert app.launcher.busy

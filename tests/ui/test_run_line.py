@@ -24,8 +24,8 @@ def seeded(plan: Plan, seed: int) -> Plan:
 
 
 def toasts(app: LightX2VApp) -> set[str]:
-    """Titles of what is told in passing."""
-    return {notification.title for notification in app._notifications}
+    """What is told in passing, without its particulars."""
+    return {note.message.partition(":")[0] for note in app._notifications}
 
 
 def seeds(app: LightX2VApp) -> list[int]:
@@ -80,6 +80,10 @@ async def test_waiting_runs_are_reordered_removed_and_put_back_by_keys(
                 break
             await pilot.press("tab")
         assert isinstance(app.focused, WaitingList)
+        told = [line for line in text_of(app).splitlines() if "Queued" in line]
+        assert len(told) == 1  # the newest alone, over the keys
+        assert "after 3 other runs" in told[0]
+        app.clear_notifications()
         await pilot.pause()
         assert not cut_off(app)
         assert "Keys" in text_of(app).splitlines()[-1]

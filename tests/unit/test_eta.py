@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.spec.events import Done, Event, FrameDone, StageStarted, StepDone
-from lightx2v_tui.runs.eta import whole
+from lightx2v_tui.runs.eta import to_go, whole
 from lightx2v_tui.runs.tracker import RunView, Tracker
 
 
@@ -50,3 +50,11 @@ def test_before_denoising_and_before_the_first_unit_nothing_is_claimed() -> None
     assert whole(view_of(*STARTED[:1]), 5.0, WHOLE) is None
     assert whole(view_of(*STARTED), 12.0, WHOLE) is None
     assert whole(WHOLE, 40.0, WHOLE) is None
+
+
+def test_a_title_tells_the_whole_or_at_least_the_stage_under_way() -> None:
+    view = view_of(*STARTED, *STEPS[:2])
+    assert to_go(view, 14.0, WHOLE) == ", about 20 s to go"
+    assert to_go(view, 14.0, None) == ", over 4 s to go"
+    assert to_go(view_of(*STARTED), 12.0, None) == ""
+    assert to_go(view_of(*STARTED[:1]), 5.0, WHOLE) == ""

@@ -168,6 +168,7 @@ def test_the_summary_tells_what_will_be_made() -> None:
     told = form.summary(changed(DISTILLED, frames="30"))
     assert told == "4 steps · 29 frames (30 rounded to 4k+1), 1.8 s"
     assert form.length("81", "16") == "5.1 s"
+    assert form.length("161", "10") == "16 s"
     assert form.length("30", "0") == form.length("", "16") == ""
 
 
