@@ -213,6 +213,8 @@ def _verdicts(told: Sequence[Verdict], width: int) -> list[Line]:
         line, fix = in_words(verdict)
         style = "$text-muted" if verdict.state == "elsewhere" else "$warning"
         lines += _hanging("  ", line, style, width)
-        if fix:
+        if fix[:1].isupper():  # a sentence
+            lines += _hanging("  → ", fix, "$accent", width)
+        elif fix:
             lines.append(_line(f"  → {fix}", "$accent"))
     return lines

@@ -172,6 +172,8 @@ class RunScreen(RunFrame, ForeseeingScreen):
         title, preview = self.query_one(TitleBar), self.query_one(PreviewPanel)
         if view.preview is not None:
             preview.play_once(f"Preview, step {view.preview.step}", view.preview.frames)
+        elif not isinstance(view.terminal, Done):
+            preview.say("Preview", "It ended before the first picture.")
         match view.terminal:
             case Done(path=path):
                 title.state = f"done in {duration(total)}"

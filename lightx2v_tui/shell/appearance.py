@@ -27,7 +27,7 @@ FEW_COLOURS_THEME = "sixteen-colours"
 
 @dataclass
 class Told(Notification):
-    """What is told in passing, and under which title."""
+    """What is told in passing, and what of: its title, or itself."""
 
     about: str = ""
 
@@ -71,16 +71,16 @@ class DressedApp(App[int]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Tell something over the keys, instead of what was told under the same title."""
+        """Tell something over the keys, instead of what was told of the same."""
         text = f"{title}: {message}" if title else message
         seconds = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
-        self.post_message(Notify(Told(text, "", severity, seconds, markup, about=title)))
+        self.post_message(Notify(Told(text, "", severity, seconds, markup, about=title or message)))
 
     def on_notify(self, message: Notify) -> None:
-        """Take away what was told under the same title; Textual then shows the new."""
-        about = getattr(message.notification, "about", "")
+        """Take away what was told of the same; Textual then shows the new."""
+        about = getattr(message.notification, "about", None)
         for told in list(self._notifications):
-            if about and about == getattr(told, "about", ""):
+            if about == getattr(told, "about", ""):
                 self._unnotify(told)
 
     def dress(self) -> None:

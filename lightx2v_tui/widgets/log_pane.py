@@ -31,7 +31,8 @@ class LogPane(RichLog):
     ]  # fmt: skip
     COMPONENT_CLASSES = {"log--trouble"}
     DEFAULT_CSS = """
-    LogPane { height: 10; background: $background; scrollbar-size-horizontal: 0; }
+    LogPane { height: 10; background: $background; overflow-y: auto;
+              scrollbar-size-horizontal: 0; }
     LogPane > .log--trouble { color: $error; }
     """
 

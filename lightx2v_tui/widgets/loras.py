@@ -20,7 +20,7 @@ from engine.spec.job import Lora
 from engine.spec.lora_match import lora_match
 from lightx2v_tui.catalog import ModelRoot
 from lightx2v_tui.output import printable
-from lightx2v_tui.paths import expanded
+from lightx2v_tui.paths import expanded, short
 from lightx2v_tui.widgets.background import in_background
 from lightx2v_tui.widgets.lora_rows import Entry, LoraRows
 from lightx2v_tui.widgets.path_input import PathInput
@@ -87,6 +87,11 @@ class LoraPanel(Vertical):
     def on_mount(self) -> None:
         """Show what there is."""
         self._show()
+
+    def on_resize(self) -> None:
+        """What was added to the panel is to be seen."""
+        if self.has_focus_within:
+            self.call_after_refresh(self.scroll_visible, animate=False)
 
     @on(LoraRows.Edited)
     def _on_edited(self, event: LoraRows.Edited) -> None:
@@ -169,7 +174,7 @@ class LoraPanel(Vertical):
         told.set_class(entry is not None, "-told")
         if entry is not None:
             told.set_class(bool(entry.problem), "-problem")
-            where = printable(str(entry.path))
+            where = printable(short(entry.path))
             said = entry.problem or entry.note
             told.update(Content(f"{said}: {where}" if said else where))
 
