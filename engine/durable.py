@@ -71,9 +71,13 @@ def patiently(
 
 
 def _wait_for_room(stop: RunControl, path: Path, needed: int, looks: int) -> None:
-    """Wait for room, and at least for `looks`: some disks say there is room that is not given."""
-    looked = 0
-    while looked < looks or _is_short(path, needed):
+    """Wait until somebody makes room.
+
+    Where the disk says that there is room, which it did not give, `looks` must do.
+    """
+    looked, was_short = 0, False
+    while (short := _is_short(path, needed)) or (looked < looks and not was_short):
+        was_short = was_short or short
         hurried = stop.nap(LOOK)
         if stop.is_set():
             raise Cancelled

@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lightx2v_tui.runs import headless
 from lightx2v_tui.runs.folder import ask_cancel
+from lightx2v_tui.runs.session import Session
 from tests.processes import PATIENCE, ForkServer, Process, frames_of, own_home
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -217,6 +220,40 @@ def test_the_second_signal_does_not_ask(forked: Forked, lightx2v: Run, undisturb
     assert not [path for path in forked.output.parent.iterdir() if "mp4" in path.name]
     assert lightx2v("run", "--resume", forked.folder).returncode == 0
     assert frames_of(forked.output) == undisturbed
+
+
+def test_ctrl_c_without_end_is_one_cancelled_run(start: Callable[..., Started]) -> None:
+    started = start()
+    started.until('"step": 3')
+    while started.process.poll() is None:
+        os.kill(started.pid, signal.SIGINT)
+        time.sleep(0.0005)
+    assert started.end()[0] == 130
+
+
+@pytest.mark.parametrize(("patience", "codes"), [(-1.0, [130, 130]), (60.0, [130])])
+def test_a_forced_end_that_hangs_is_ended_by_one_more(
+    patience: float, codes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    forced = headless.Headless("none")
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(headless, "FORCING", patience)
+    press = partial(forced._signalled, signal.SIGINT, None)
+    monkeypatch.setattr(Session, "abandon", lambda _session: press())  # while it is stuck
+    press()
+    assert not ended
+    press()
+    assert ended == codes
+
+
+def test_ctrl_c_after_the_end_changes_nothing(start: Callable[..., Started]) -> None:
+    started = start()
+    started.until('"event": "done"')
+    while started.process.poll() is None:
+        os.kill(started.pid, signal.SIGINT)
+        time.sleep(0.0005)
+    assert started.end()[0] == 0
 
 
 def test_another_process_can_cancel_it(start: Callable[..., Started]) -> None:

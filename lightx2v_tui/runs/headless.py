@@ -6,6 +6,7 @@ import os
 import queue
 import shlex
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
@@ -31,6 +32,7 @@ from lightx2v_tui.runs.session import Session
 from lightx2v_tui.runs.steady import Steady
 
 OK, FAILED, CANCELLED = 0, 1, 130
+FORCING = 2.0  # seconds that ending at once may take
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Headless:
         self._session = Session(self._events.put, keep_loaded=False)
         self._out.over = self._err.over = lambda: not self._session.busy
         self._asked: int | None = None  # the signal that asked to stop
+        self._forced: float | None = None  # when it was ended at once
         self._folder: RunFolder | None = None
         self._step = ""
 
@@ -122,8 +125,11 @@ class Headless:
             event = self._events.get()
             if isinstance(event, StepDone | Resumed):
                 self._step = f" after step {event.step} of {event.steps}"
+            ended = isinstance(event, TERMINAL)
+            if ended:
+                _end_listening()
             self._progress.take(event)
-            if isinstance(event, TERMINAL):
+            if ended:
                 return event
 
     def _listen(self) -> None:
@@ -134,7 +140,12 @@ class Headless:
             signal.signal(signal.SIGHUP, self._hung_up)
 
     def _signalled(self, number: int, _frame: object) -> None:
+        if self._forced is not None:  # the key is held down, or the disk does not answer
+            if time.monotonic() - self._forced > FORCING:
+                os._exit(CANCELLED)
+            return
         if self._asked is not None:
+            self._forced = time.monotonic()
             self._force()
         self._asked = number
         self._stop(number)
@@ -179,6 +190,12 @@ class Headless:
             self._progress.take(terminal)  # it never began
         self.stderr.write(f"Stopped{self._step}.{self._hint()}\n")
         return CANCELLED
+
+
+def _end_listening() -> None:
+    """Nothing is left to stop: Python's own end would turn one more Ctrl+C into another code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _progress(kind: str, stdout: TextIO, stderr: TextIO) -> Progress:

@@ -17,6 +17,7 @@ from engine import durable
 from engine.pipeline import Engine, run
 from engine.spec import space
 from engine.spec.control import RunControl
+from engine.spec.errors import DiskFull
 from engine.spec.events import (
     CancelledByUser,
     Done,
@@ -288,6 +289,27 @@ def test_a_quota_is_asked_more_and_more_seldom(
     assert isinstance(events[-1], Done)
     assert len(told(events, Waiting)) == 4
     assert stop.naps == 1 + 2 + 4 + 8
+
+
+def test_room_that_comes_ends_the_waiting_however_often_the_disk_was_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [100]
+    monkeypatch.setattr(space, "free_space", lambda _path: free[0])
+    path, tries = tmp_path / "a.mp4", 0
+    stop = Helped(*[lambda: None] * 31, lambda: free.append(free.pop() - 60),
+                  lambda: None, lambda: free.append(free.pop() + 60))  # fmt: skip
+
+    def attempt() -> Iterator[Event]:
+        nonlocal tries
+        tries += 1
+        if tries < 7:  # it is said to have room, and has none
+            raise DiskFull("no room", space.lacking(path, 50))
+        yield Done(path, 0.0)
+
+    events = list(durable.patiently(stop, path, 50, attempt))
+    assert isinstance(events[-1], Done)
+    assert stop.naps == 1 + 2 + 4 + 8 + 16 + 3
 
 
 # What is told before anything is computed.
