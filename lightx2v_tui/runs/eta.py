@@ -45,8 +45,10 @@ def whole(view: RunView, now: float, earlier: RunView | None) -> float | None:
 
 def to_go(view: RunView, now: float, earlier: RunView | None) -> str:
     """What a title says of it; of the stage under way alone where the later ones are not known."""
+    if view.waiting:
+        return ""
     left = whole(view, now, earlier)
     if left is not None:
         return f", about {seconds(left)} to go"
     least = view.remaining(now) if view.current and view.current.name in FROM else None
-    return f", over {seconds(least)} to go" if least else ""
+    return f", over {seconds(least)} to go" if least and least >= 1 else ""

@@ -120,6 +120,8 @@ class RunScreen(RunFrame, ForeseeingScreen):
             return f"cancelling… {spent}"
         if view.paused is not None:
             return f"paused {spent}"
+        if view.waiting:
+            return f"waiting {spent}"
         return f"running {spent}{eta.to_go(view, now, self._launcher.earlier(self._run))}"
 
     def run_ended(self, run: Run) -> None:

@@ -132,7 +132,7 @@ class WatchScreen(RunFrame):
         if view.terminal is not None:
             self._show_end(run, Result(view.terminal, spent, run.facts.seed, run.log, run.kept))
         else:
-            words = "cancelling…" if self._cancelling else "running"
+            words = "cancelling…" if self._cancelling else "waiting" if view.waiting else "running"
             self.query_one(TitleBar).state = f"{words} {seconds(spent)}{eta.to_go(view, now, None)}"
         self.keep_place()
         self.refresh_bindings()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.spec.events import Done, Event, FrameDone, StageStarted, StepDone
+from engine.spec.events import Done, Event, FrameDone, StageStarted, StepDone, Waiting
 from lightx2v_tui.runs.eta import to_go, whole
 from lightx2v_tui.runs.tracker import RunView, Tracker
 
@@ -57,4 +57,8 @@ def test_a_title_tells_the_whole_or_at_least_the_stage_under_way() -> None:
     assert to_go(view, 14.0, WHOLE) == ", about 20 s to go"
     assert to_go(view, 14.0, None) == ", over 4 s to go"
     assert to_go(view_of(*STARTED), 12.0, None) == ""
+    quick = view_of(*STARTED, (10.1, StepDone(1, 4, 0.1)))
+    assert to_go(quick, 10.1, None) == ""  # a moment is not worth a word
+    full = view_of(*STARTED, *STEPS[:2], (14.5, Waiting("no room")))
+    assert to_go(full, 15.0, WHOLE) == ""
     assert to_go(view_of(*STARTED[:1]), 5.0, WHOLE) == ""
