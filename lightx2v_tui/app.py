@@ -148,8 +148,9 @@ class LightX2VApp(ReturningApp):
 
     def on_run_wanted(self, message: RunWanted) -> None:
         """Start a planned job and show it; while a run is under way it waits in line."""
-        for note in message.plan.notes:
-            self.notify(note, markup=False)
+        if message.plan.notes:
+            notes = "\n".join(message.plan.notes)
+            self.notify(notes, title="Note", severity="warning", markup=False)
         self._remember(message.form or message.plan.preset, own_folder=message.own_folder)
         self.begin(
             lambda patient: self.launcher.want(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.spec.errors import CheckpointError, JobError
-from engine.spec.job import Previews, Weights
+from engine.spec.header import read_header
+from engine.spec.job import Lora, Previews, Weights
 from engine.spec.precision import Precision
 from lightx2v_tui.catalog import TITLES, TOKENIZER, Component, Kind, component_at
 from lightx2v_tui.presets import Preset
@@ -53,6 +55,23 @@ def preview_vae_of(preset: Preset, wanted: Previews, notes: list[str]) -> Compon
         if wanted is Previews.TINY_VAE:
             notes.append(f"{error.what}; previews are made from latents")
         return None
+
+
+def check_loras(loras: Sequence[Lora]) -> None:
+    """Make sure that every LoRA can be read.
+
+    Raises:
+        JobError: one is missing or broken.
+    """
+    for lora in loras:
+        try:
+            read_header(lora.path)
+        except CheckpointError as error:
+            raise JobError(
+                f"The LoRA {lora.path.name} cannot be read",
+                f"{error.what}: {error.why}",
+                "Take it out of the LoRAs, or fetch the file again.",
+            ) from error
 
 
 def component_of(

@@ -36,6 +36,7 @@ from lightx2v_tui.launch import choices, runnable
 from lightx2v_tui.launch.job_files import (
     Parts,
     broken,
+    check_loras,
     component_of,
     parts_of,
     preview_vae_of,
@@ -118,6 +119,7 @@ def plan(
     if dit.architecture is None:
         raise broken(Kind.DIT, dit)
     full = replace(full, architecture=dit.architecture, task=dit.architecture.task)
+    check_loras(full.loras or ())
     family = "wan2.2" if dit.expert else dit.architecture.family
     if reason := not_computed(family, dit.architecture.task):
         raise JobError("This model does not run yet", reason, "Choose a Wan 2.1 T2V or I2V model.")

@@ -49,8 +49,8 @@ def recommend(component: str, gpu: Gpu | None, bf16_bytes: int = 0) -> Recommend
 def _by_device(gpu: Gpu | None, bf16_bytes: int) -> tuple[tuple[Precision, ...], str]:
     if gpu is None:
         return (BF16, INT8, FP8), (
-            "On a CPU bf16 is exact. INT8 halves memory, and is faster where the CPU lacks bf16 "
-            "units. FP8 is slower."
+            "On a CPU bf16 is exact; INT8 halves memory and is faster without bf16 units; FP8 is "
+            "slower."
         )
     if gpu.fp8.native:
         return (FP8, INT8, BF16), (

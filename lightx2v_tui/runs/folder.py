@@ -36,7 +36,7 @@ from lightx2v_tui.paths import runs_dir
 from lightx2v_tui.presets import Preset, to_json
 from lightx2v_tui.runs import processes
 from lightx2v_tui.runs.locks import FileLock
-from lightx2v_tui.runs.progress import told
+from lightx2v_tui.runs.progress import log_line, told
 
 SCHEMA = 2
 KNOWN = (1, SCHEMA)  # forms of status.json that can be read
@@ -288,6 +288,8 @@ class RunRecord:
         """Note what an event changes."""
         with self._changing:
             self._status["waiting"] = event.reason if isinstance(event, Waiting) else ""
+            if line := log_line(event):
+                self._folder.write_log(line)
             match event:
                 case StageStarted(stage=stage, total=total):
                     began = {**self._table("began"), stage: round(self._clock(), 3)}

@@ -11,7 +11,10 @@ from engine.spec.events import (
     TERMINAL,
     Attempt,
     BytesRead,
+    CancelledByUser,
+    Done,
     Event,
+    Failed,
     FrameDone,
     LoraApplied,
     Noted,
@@ -45,6 +48,23 @@ def told(event: Event) -> str:
             return f"attempt {number}: {what}"
         case _:
             return ""
+
+
+def log_line(event: Event) -> str:
+    """An event as a line of the run's log; empty for what is noted there already, or counted."""
+    match event:
+        case StageStarted(stage=stage):
+            return STAGES.get(stage, stage)
+        case StepDone(step=step, steps=steps, seconds=seconds):
+            return f"step {step} of {steps}, {seconds:.2f} s"
+        case Done(path=path):
+            return f"saved {path}"
+        case CancelledByUser():
+            return "stopped, as it was asked to"
+        case Failed(error=error):
+            return f"failed: {error.what}: {error.why}"
+        case _:
+            return told(event) if isinstance(event, LoraApplied) else ""
 
 
 class Progress(Protocol):

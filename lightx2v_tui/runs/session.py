@@ -152,7 +152,8 @@ class Session:
         """Bytes that the engine's networks hold; nothing while a job changes that."""
         if self._engine is None:
             return Held()
-        return Held(*(self._engine.held() if not self.busy else (0, 0)), engine=True)
+        held = self._engine.held() if not self.busy else (0, 0)
+        return Held(*held, engine="torch" in sys.modules)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the job to end; False where it has not within `seconds`."""

@@ -118,6 +118,10 @@ def _whether_it_runs(
         named, why = _recommended(root, gpu, ram)
         yield from _hanging("  ", f"recommended here: {named}", "", width)
         yield from _hanging("  ", why, "$text-muted", width)
+    broken = [label for label, word in _badges(standing_of(root)).items() if word == INCOMPLETE]
+    if broken:
+        told = f"{', '.join(broken)} incomplete: what is missing stands below"
+        yield from _hanging("! ", told, "$warning", width)
 
 
 def _recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None) -> tuple[str, str]:

@@ -41,6 +41,7 @@ LOOK_SECONDS = 0.12  # the cursor rests so long before a run is looked at
 FIT_SECONDS = 0.1  # a window that is dragged has many sizes, of which the last one counts
 WATCH_SECONDS = 3.0  # between two looks at runs that are under way
 KEPT_DETAILS = 50
+NO_MATCH = "Nothing matches. Escape shows all runs."
 NOTHING = "Nothing was made yet. Escape goes back; Enter on a model opens the form to make a video."
 NEEDS_RUN = ("edit", "again", "new_seed", "go_on", "watch", "copy", "delete", "log")
 
@@ -143,7 +144,8 @@ class HistoryScreen(GoingOnScreen):
         shown = self._shown()
         self.query_one(RunTable).show(shown)
         self._tell_count(len(shown))
-        self.set_class(self._whole and not self._runs, "-empty")
+        self.set_class(self._whole and not shown, "-empty")
+        self.query_one("#nothing", Static).update(NO_MATCH if self._runs else NOTHING)
         self.refresh_bindings()
         self._look_soon()
 

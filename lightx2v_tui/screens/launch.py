@@ -167,8 +167,7 @@ class LaunchScreen(AppScreen[None]):
             return
         names = {Kind.DIT: choice.dit, Kind.T5: choice.t5, Kind.CLIP: choice.clip}
         picked = [f"{TITLES[kind]} {name.value}" for kind, name in names.items() if name]
-        title = "Recommended for this machine"
-        self.notify(f"{', '.join(picked)}. {why}", title=title, timeout=5, markup=False)
+        self.notify(", ".join(picked), title="Recommended for this machine", markup=False)
 
     def action_back(self) -> None:
         """Back to the models; what was changed is there the next time."""
@@ -183,7 +182,8 @@ class LaunchScreen(AppScreen[None]):
         if reading.errors:
             name, why = next(iter(reading.errors.items()))
             self.query_one(LaunchForm).go_to(name)
-            self.post_message(ErrorMet(JobError("The form cannot be read", why, "Correct it.")))
+            fix = "Correct it; it has the focus."
+            self.post_message(ErrorMet(JobError("A field is not right", why, fix)))
             return
         preset = reading.preset
         if form.shape_of(preset).image and preset.image is None:
@@ -251,6 +251,10 @@ class LaunchScreen(AppScreen[None]):
         summary = self.query_one("#summary", Static)
         summary.set_class(bool(reading.errors or lacking), "-wrong")
         summary.update(Content(text), layout=False)
+        if reading.errors:
+            self._asked += 1  # what was asked before is of other values
+            verdict = self.query_one(Verdict)
+            verdict.forecast, verdict.problem = None, ""
         if self._soon is not None:
             self._soon.stop()
         self._soon = self.set_timer(FORECAST_SECONDS, self._ask_forecast)

@@ -52,6 +52,7 @@ MACHINE_SECONDS = 4.0  # between two readings of the GPUs
 class ModelsScreen(AppScreen[None]):
     """The list of models and a pane that explains one."""
 
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (12, "-high")]
     BINDINGS = [
         Binding("slash", "filter", "Filter", id="models.filter",
                 tooltip="Show only models whose name, task, precision or path holds some words"),
@@ -66,6 +67,8 @@ class ModelsScreen(AppScreen[None]):
                 tooltip="Go on with a run that ended early"),
         Binding("tab", "app.focus_next", "Details", id="models.details", show=False,
                 tooltip="Go to the pane, to scroll it"),
+        Binding("enter", "launch", "Launch", id="models.pick", show=False,
+                tooltip="Choose precisions and launch, from the pane too"),
         Binding("y", "copy", "Copy fix", id="models.copy", show=False,
                 tooltip="Copy the command that mends the model under the cursor"),
         Binding("escape", "stop", "Stop looking", id="models.stop", show=False,
@@ -129,8 +132,8 @@ class ModelsScreen(AppScreen[None]):
 
     def reason_against(self, action: str) -> str:
         """What needs a model under the cursor, or something to stop."""
-        if action == "copy" and not self._fix:
-            return "There is nothing to mend about this model."
+        if action == "copy" and not self._fix[:1].islower():  # a command, not a sentence
+            return "There is no command that would mend anything here."
         if action == "filter" and not self._models.roots:
             return "There are no models to filter yet."
         return ""
@@ -232,8 +235,10 @@ class ModelsScreen(AppScreen[None]):
         self._scan(self._stop, self._looked)
 
     def action_stop(self) -> None:
-        """Clear the filter; where there is none, stop looking."""
-        if not self.query_one(FilterLine).close():
+        """Leave the pane, or the filter; where there is none, stop looking."""
+        if self.query_one("#detail").has_focus:
+            self.query_one(ModelTable).focus()
+        elif not self.query_one(FilterLine).close():
             self._stop.set()
 
     @work(thread=True, exit_on_error=False, group="scan")
@@ -321,7 +326,8 @@ class ModelsScreen(AppScreen[None]):
     # what can be done
 
     @on(DataTable.RowSelected)
-    def _on_selected(self) -> None:
+    def action_launch(self) -> None:
+        """Open the launch form on the model under the cursor."""
         root = self._current()
         if root is not None:
             in_background(self, lambda: os.path.isdir(root.path),  # noqa: PTH112 - raises never

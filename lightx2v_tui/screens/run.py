@@ -146,7 +146,7 @@ class RunScreen(RunFrame, ForeseeingScreen):
         """Tell how a run ended that is not shown."""
         if run.tracker.view.terminal is not None:
             told = ending_of(run.tracker.view.terminal)
-            look = " h shows it, and its log." if told.severity == "error" else ""
+            look = "; h shows it, and its log" if told.severity == "error" else ""
             self.notify(
                 f"{told.text}{look}", title=told.title, severity=told.severity, markup=False
             )

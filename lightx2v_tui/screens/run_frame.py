@@ -138,5 +138,8 @@ class RunFrame(MachineScreen, LineScreen):
             self.set_focus(None)  # not what happens to be next
 
     def action_back(self) -> None:
-        """Back to where it was opened; a run goes on and can be viewed again."""
-        self.app.pop_screen()
+        """Close the log; else back to where it was opened, and a run goes on."""
+        if self.query_one(LogPane).display:
+            self.action_log()
+        else:
+            self.app.pop_screen()

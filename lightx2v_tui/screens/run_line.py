@@ -33,8 +33,8 @@ class LineScreen(AppScreen[None]):
         message.stop()
         self._launcher.drop(message.number)
         if (wanted := self._launcher.dropped) is not None:
-            words = f"{described(wanted.plan)}\nu puts it back."
-            self.notify(words, title="Not waiting any more", markup=False)
+            words = f"u puts it back.  {described(wanted.plan)}"
+            self.notify(words, title="Removed", markup=False)
         self.show_waiting()
         self.refresh_bindings()
 

@@ -27,9 +27,9 @@ FEW_COLOURS_THEME = "sixteen-colours"
 
 @dataclass
 class Told(Notification):
-    """What is told in passing, and what of: its title, or itself."""
+    """What is told in passing, and in whose place."""
 
-    about: str = ""
+    place: str = ""
 
 
 class DressedApp(App[int]):
@@ -71,16 +71,20 @@ class DressedApp(App[int]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Tell something over the keys, instead of what was told of the same."""
+        """Tell something over the keys, in the place of what was told before.
+
+        Warnings and errors take only the place of those of the same title.
+        """
         text = f"{title}: {message}" if title else message
         seconds = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
-        self.post_message(Notify(Told(text, "", severity, seconds, markup, about=title or message)))
+        place = "" if severity == "information" else title or severity
+        self.post_message(Notify(Told(text, "", severity, seconds, markup, place=place)))
 
     def on_notify(self, message: Notify) -> None:
-        """Take away what was told of the same; Textual then shows the new."""
-        about = getattr(message.notification, "about", None)
+        """Take away what it is told instead of; Textual then shows it."""
+        place = getattr(message.notification, "place", None)
         for told in list(self._notifications):
-            if about == getattr(told, "about", ""):
+            if place == getattr(told, "place", place):
                 self._unnotify(told)
 
     def dress(self) -> None:
@@ -117,11 +121,11 @@ class DressedApp(App[int]):
 
         keymap, problems = checked(stored.keymap, known_keys(type(self)))
         self.set_keymap(keymap)
-        self._warn(problems)
+        self._warn(problems, "Keys")
 
-    def _warn(self, problems: Sequence[str]) -> None:
+    def _warn(self, problems: Sequence[str], title: str = "Settings") -> None:
         if problems:
-            self.notify("\n".join(problems), severity="warning", markup=False)
+            self.notify("\n".join(problems), title=title, severity="warning", markup=False)
 
     def on_theme_tried(self, message: ThemeTried) -> None:
         """Show a theme; it is stored once it is kept."""

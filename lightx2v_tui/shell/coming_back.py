@@ -221,7 +221,7 @@ class ReturningApp(LeavingApp):
 
     def _tell_place(self) -> None:
         place = len(self.launcher.waiting)
-        text = f"It starts after {place} other run{'s' if place > 1 else ''}."
+        text = f"after {place} other run{'s' if place > 1 else ''}"
         self.notify(text, title="Queued")
 
     def _ask_to_wait(self, busy: DeviceBusy, want: Want) -> None:

@@ -32,7 +32,7 @@ class LoraPanel(Vertical):
     DEFAULT_CSS = """
     LoraPanel { height: auto; width: 1fr; }
     LoraPanel VerticalScroll { height: auto; max-height: 8; }
-    LoraPanel Static { height: auto; max-height: 2; color: $text-muted; display: none; }
+    LoraPanel Static { height: auto; max-height: 3; color: $text-muted; display: none; }
     LoraPanel Static.-told { display: block; }
     LoraPanel Static.-problem { color: $text-warning; }
     LoraPanel PathInput { display: none; }
@@ -174,9 +174,9 @@ class LoraPanel(Vertical):
         told.set_class(entry is not None, "-told")
         if entry is not None:
             told.set_class(bool(entry.problem), "-problem")
-            where = printable(short(entry.path))
+            where = printable(f"in {short(entry.path.parent)}")
             said = entry.problem or entry.note
-            told.update(Content(f"{said}: {where}" if said else where))
+            told.update(Content(f"{said}\n{where}" if said else where))
 
     def _match(self, entries: Sequence[Entry]) -> None:
         dit = self._dit

@@ -121,8 +121,10 @@ class Matrix(Widget, can_focus=True):
             parts.append((label[: width - 1], style))
             parts.append((f" {note}".ljust(width - min(len(label), width - 1)), MUTED))
         if width == CELL_WIDTH and row.cells:
-            missing = max(len(row.cells) for row in self.rows) - len(row.cells)
-            parts.append((" " * (missing * width) + row.cells[row.picked].note, MUTED))
+            most = max(len(row.cells) for row in self.rows)
+            note = row.cells[row.picked].note
+            if LABEL_WIDTH + most * width + len(note) <= self.size.width:
+                parts.append((" " * ((most - len(row.cells)) * width) + note, MUTED))
         return Content.assemble(*parts).truncate(self.size.width)
 
     def action_move(self, down: int, right: int) -> None:

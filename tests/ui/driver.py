@@ -53,6 +53,15 @@ async def until_words(pilot: Pilot[int], words: str, seconds: float = 60.0) -> N
     await until(pilot, there, words, seconds)
 
 
+async def told_by(pilot: Pilot[int], key: str) -> str:
+    """What a key tells in passing: one message, in the place of the one before."""
+    await pilot.press(key)
+    await pilot.pause()
+    told = [note.message for note in pilot.app._notifications]
+    assert len(told) == 1
+    return told[0]
+
+
 def cut_off(app: LightX2VApp) -> list[Widget]:
     """Widgets that reach over the right edge of the screen."""
     width = app.screen.size.width

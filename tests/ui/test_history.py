@@ -27,7 +27,7 @@ from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.models import ModelsScreen
 from lightx2v_tui.screens.reveal import AskVideo
 from lightx2v_tui.widgets.picture import PictureView
-from tests.ui.driver import cut_off, text_of, until, until_text
+from tests.ui.driver import cut_off, text_of, told_by, until, until_text
 from tests.unit.test_history import recorded, status, written
 
 MakeApp = Callable[..., LightX2VApp]
@@ -187,12 +187,9 @@ async def test_what_cannot_be_done_says_why(make_app: MakeApp) -> None:
     async with app.run_test(notifications=True) as pilot:
         screen = await opened(pilot)
         await until(pilot, lambda: run.id in screen._details, "a look at the run")
-        await pilot.press("y", "d", "l")
-        await pilot.pause()
-        told = [note.message for note in app._notifications]
-        assert "This run has no video." in told
-        assert "It is still running." in told
-        assert "This run has no log." in told
+        assert await told_by(pilot, "y") == "This run has no video."
+        assert await told_by(pilot, "d") == "It is still running."
+        assert await told_by(pilot, "l") == "This run has no log."
     assert run.folder.exists()
 
 

@@ -19,7 +19,7 @@ from lightx2v_tui.screens.models import ModelsScreen
 from lightx2v_tui.screens.settings import SettingsScreen
 from lightx2v_tui.settings import DEFAULT_THEME, settings_path
 from lightx2v_tui.store import write_text
-from tests.ui.driver import cut_off, text_of, until, until_text
+from tests.ui.driver import cut_off, text_of, told_by, until, until_text
 
 MakeApp = Callable[..., LightX2VApp]
 
@@ -175,17 +175,12 @@ async def test_what_cannot_be_removed_says_why(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test(notifications=True) as pilot:
         screen = await opened(pilot)
-        await pilot.press("x", "R")
+        assert await told_by(pilot, "x") == "Only folders and changed keys can be removed."
+        assert await told_by(pilot, "R") == "Every action has the keys it came with."
         screen.query_one("#folders", OptionList).focus()
-        await pilot.press("x")
+        assert await told_by(pilot, "x") == "There is no folder under the cursor."
         await on_key(pilot, "app.quit")
-        await pilot.press("x")
-        await pilot.pause()
-        told = [note.message for note in app._notifications]
-        assert "Only folders and changed keys can be removed." in told
-        assert "There is no folder under the cursor." in told
-        assert "This action has the keys it came with." in told
-        assert "Every action has the keys it came with." in told
+        assert await told_by(pilot, "x") == "This action has the keys it came with."
 
 
 async def test_broken_settings_are_said_and_not_overwritten(make_app: MakeApp) -> None:
