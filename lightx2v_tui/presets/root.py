@@ -39,7 +39,7 @@ def model_at(path: Path, dit: Path | None = None) -> ModelRoot | None:
         raise CheckpointError(
             f"The model folder {path.name} cannot be read",
             f"{path}: {error.strerror}",
-            "Bring the folder back, or choose another model.",
+            "Bring the folder back, or choose another model: in the list, or with `--model`.",
         ) from error
     if len(roots) > 1 and dit is not None:
         roots = tuple(root for root in roots if dit.absolute() in root.dit_places) or roots

@@ -247,6 +247,12 @@ async def test_filtering_as_one_types(make_app: MakeApp) -> None:
         await until(pilot, lambda: table.row_count == 1, "one run")
         await pilot.press("enter")
         assert app.focused is table
+        await pilot.press("slash", *"zzz")
+        await until_text(pilot, "Nothing matches. Escape shows all runs.")
+        await pilot.press("escape")
+        await until(pilot, lambda: table.row_count == 4, "all runs")
+        await pilot.press("slash", *"red failed", "enter")
+        await until(pilot, lambda: table.row_count == 1, "one run")
         await pilot.press("escape")
         await until(pilot, lambda: table.row_count == 4, "all runs")
         assert app.screen is screen

@@ -26,7 +26,7 @@ from lightx2v_tui.screens.presets import PresetDialog
 from lightx2v_tui.shell.themes import load_themes
 from lightx2v_tui.widgets.bars import MachineBar
 from lightx2v_tui.widgets.path_input import PathInput
-from tests.ui.driver import cut_off, text_of, until, until_text
+from tests.ui.driver import cut_off, text_of, told_by, until, until_text
 from tests.unit.helpers import dit, write_folder, write_root, write_safetensors
 
 MakeApp = Callable[..., LightX2VApp]
@@ -320,6 +320,33 @@ async def test_tab_goes_to_the_pane_which_then_scrolls(make_app: MakeApp) -> Non
         await until(pilot, lambda: app.screen.query_one("#detail").scroll_y > 0, "scrolled")
         await pilot.press("tab")
         assert isinstance(app.focused, ModelTable)
+
+
+async def test_the_pane_is_left_with_escape_and_launches_too(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_text(pilot, "1 model in")
+        await pilot.press("tab", "escape")
+        assert isinstance(app.focused, ModelTable)
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen), "launch form")
+
+
+async def test_what_is_incomplete_is_said_in_front_and_no_sentence_is_copied(
+    make_app: MakeApp, model_copy: Path
+) -> None:
+    (model_copy / "distill_int8" / "block_3.safetensors").write_bytes(b"cut")
+    app = make_app(places=[model_copy.rename(model_copy.with_name("Mine"))])
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_text(pilot, "! int8 incomplete")
+        assert await told_by(pilot, "y") == "There is no command that would mend anything here."
+        assert app.clipboard == ""
+
+
+async def test_the_smallest_terminal_shows_the_list(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(20, 5)) as pilot:
+        await until(pilot, lambda: "Demo-T2" in text_of(app), "the model")
 
 
 async def test_models_of_one_name_say_where_they_lie(

@@ -172,7 +172,30 @@ async def test_the_log_follows_what_libraries_write(
         assert not cut_off(app)
         await pilot.press("l")
         assert "one more" not in text_of(app)
+        await pilot.press("l", "escape")  # which closes what is in front
+        assert app.screen is screen
+        assert not pane.display
+        await pilot.press("escape")
+        assert app.screen is not screen
         await pilot.press("q", "y")
+
+
+async def test_the_log_tells_stages_and_steps(make_app: MakeApp, demo_model: Path) -> None:
+    app = make_app(places=[])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await start(pilot, plan_of(demo_model))
+        await until_text(pilot, "Made in")
+        assert isinstance(app.screen, RunScreen)
+        told = app.screen.run_shown.folder.log.read_text()
+        lines = [line.split(" ", 2)[2] for line in told.splitlines()]
+        assert lines[0] == "Prepare engine"
+        assert lines.index("Denoise") < lines.index("Decode and write video")
+        assert [line[:12] for line in lines if line.startswith("step")] == [
+            f"step {number} of 4," for number in (1, 2, 3, 4)
+        ]
+        assert lines[-1] == f"saved {app.screen.run_shown.plan.job.output}"
+        await pilot.press("l")
+        await until_text(pilot, "step 4 of 4")
 
 
 async def test_a_paused_run_stands_still_and_goes_on(make_app: MakeApp, demo_model: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.spec.errors import CheckpointError, EngineError, JobError
-from engine.spec.job import Job, Previews, StepDistill
+from engine.spec.job import Job, Lora, Previews, StepDistill
 from engine.spec.precision import ComputeDtype, Precision
 from lightx2v_tui.catalog import inspect_root
 from lightx2v_tui.commands.run import find_preset
@@ -260,6 +260,17 @@ def test_a_model_named_from_here_is_moved_to_as_an_absolute_path(
 def test_the_gpu_is_used_where_there_is_one(card: object, device: str, dtype: ComputeDtype) -> None:
     options = default_options(card)  # type: ignore[arg-type]
     assert (options.device, options.compute_dtype) == (device, dtype)
+
+
+def test_a_lora_that_cannot_be_read_is_refused_before_anything_runs(
+    demo_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"not a header")
+    for name in ("bad", "gone"):
+        lora = Lora(tmp_path / f"{name}.safetensors", 1.0)
+        error = refused(replace(preset_of(demo_model), loras=(lora,)), JobError)
+        assert error.what == f"The LoRA {name}.safetensors cannot be read"
+        assert "Take it out of the LoRAs" in error.fix
 
 
 def test_an_output_that_no_file_can_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
