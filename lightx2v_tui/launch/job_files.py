@@ -61,13 +61,13 @@ def check_loras(loras: Sequence[Lora]) -> None:
     """Make sure that every LoRA can be read.
 
     Raises:
-        JobError: one is missing or broken.
+        CheckpointError: one is missing or broken.
     """
     for lora in loras:
         try:
             read_header(lora.path)
         except CheckpointError as error:
-            raise JobError(
+            raise CheckpointError(
                 f"The LoRA {lora.path.name} cannot be read",
                 f"{error.what}: {error.why}",
                 "Take it out of the LoRAs, or fetch the file again.",
