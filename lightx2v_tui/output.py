@@ -16,10 +16,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
 
+from lightx2v_tui import store
+
 STDIN, STDOUT, STDERR = 0, 1, 2
 _leading = threading.Lock()  # held while descriptors change where they lead
 _kept: dict[int, int] = {}  # copies of descriptors that lead to a log for now
-CONTROL = (*range(32), 127, *range(128, 160))  # C0, DEL and C1: what a terminal obeys
+#: C0, DEL and C1, which a terminal obeys, and what turns the direction of the text around it.
+CONTROL = (*range(32), 127, *range(128, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -47,7 +50,7 @@ def redirected(log: Path) -> Iterator[None]:
     Raises:
         OSError: the log cannot be opened; nothing was redirected.
     """
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store.make_folder(log.parent)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with _leading:
         saved = [(descriptor, os.dup(descriptor)) for descriptor in (STDOUT, STDERR)]

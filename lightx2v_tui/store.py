@@ -10,13 +10,24 @@ from pathlib import Path
 PRIVATE_DIR = 0o700
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, each the user's alone.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    for each in (*reversed(folder.parents), folder):
+        if not each.exists():
+            each.mkdir(mode=PRIVATE_DIR, exist_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step; whoever reads sees the old file or the new one.
 
     Raises:
         OSError: the folder cannot be made or written to; `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIR)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

@@ -203,6 +203,19 @@ def test_an_output_that_cannot_be_written(lightx2v: Run, preset: Path, tmp_path:
     assert leftovers(tmp_path) == []
 
 
+def test_a_video_that_is_replaced_is_told(lightx2v: Run, preset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fox.mp4"
+    out.write_text("precious")
+    told = f"{out} is there already and will be replaced"
+    dry = lightx2v("run", preset, "--output", out, "--dry-run")
+    assert told in dry.stdout
+    assert out.read_text() == "precious"
+    done = lightx2v("run", preset, "--output", out, "--progress", "none")
+    assert done.returncode == 0
+    assert told in done.stderr
+    assert out.stat().st_size > 500
+
+
 @pytest.mark.parametrize("name", ["prompt", "output"])
 def test_bytes_that_are_no_text_are_told_in_words(
     name: str, lightx2v: Run, preset: Path, out: Path, tmp_path: Path

@@ -214,8 +214,8 @@ def test_the_second_signal_does_not_ask(forked: Forked, lightx2v: Run, undisturb
     os.kill(forked.pid, signal.SIGINT)
     os.kill(forked.pid, signal.SIGTERM)
     os.kill(forked.pid, signal.SIGCONT)
-    code, _, _ = forked.end()
-    assert code == 130
+    code, events, _ = forked.end()
+    assert (code, events[-1]["event"]) == (130, "cancelled")
     assert forked.status["status"] in ("cancelled", "interrupted")
     assert not [path for path in forked.output.parent.iterdir() if "mp4" in path.name]
     assert lightx2v("run", "--resume", forked.folder).returncode == 0
@@ -228,7 +228,8 @@ def test_ctrl_c_without_end_is_one_cancelled_run(start: Callable[..., Started]) 
     while started.process.poll() is None:
         os.kill(started.pid, signal.SIGINT)
         time.sleep(0.0005)
-    assert started.end()[0] == 130
+    code, events, _ = started.end()
+    assert (code, events[-1]["event"]) == (130, "cancelled")
 
 
 @pytest.mark.parametrize(("patience", "codes"), [(-1.0, [130, 130]), (60.0, [130])])

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +21,7 @@ from lightx2v_tui.launch import jobs
 from lightx2v_tui.launch.admission import TooLittleRam, check_ram
 from lightx2v_tui.launch.forecast import Forecast, foresee, machine_of
 from lightx2v_tui.launch.jobs import Options, Plan
+from lightx2v_tui.launch.planning import replaced
 from lightx2v_tui.output import printable
 from lightx2v_tui.paths import expanded, presets_dir, runs_dir
 from lightx2v_tui.presets import Preset
@@ -90,7 +91,8 @@ def generate(
         machine = machine_of(gpu, read_memory())
         # without a place of its own it goes into the run's folder; what is wrong is told first
         planned = jobs.plan(preset, options, destination or Path("output.mp4"), gpu, machine)
-        return planned.with_output(planned.job.output.absolute())
+        notes = filter(None, (*planned.notes, replaced(destination)))
+        return replace(planned, notes=tuple(notes)).with_output(planned.job.output.absolute())
 
     if manner.dry_run:
         shown = destination or runs_dir() / "NEW" / "output.mp4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from lightx2v_tui.host import read_memory
 from lightx2v_tui.launch import form, jobs
 from lightx2v_tui.launch.forecast import NOTHING_HELD, Held, machine_of
 from lightx2v_tui.presets import Preset
+
+
+def replaced(output: Path | None) -> str:
+    """Say that a video is there already; empty where there is none."""
+    there = output is not None and os.path.exists(output)  # noqa: PTH110 - raises never
+    return f"{output} is there already and will be replaced" if there else ""
 
 
 def plan_here(

@@ -101,7 +101,7 @@ def new_run() -> RunFolder:
     base = runs_dir()
     stamp = time.strftime(STAMP)
     try:
-        base.mkdir(parents=True, exist_ok=True, mode=store.PRIVATE_DIR)
+        store.make_folder(base)
         for number in range(1000):
             path = base / (stamp if number == 0 else f"{stamp}-{number}")
             try:

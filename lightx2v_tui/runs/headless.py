@@ -164,6 +164,9 @@ class Headless:
     def _force(self) -> None:
         """End now: the last checkpoint is whole, and nothing half written stays."""
         self._session.abandon()
+        if self._json:
+            self._out.hurry(FORCING / 2)
+            self._progress.take(CancelledByUser())
         os._exit(CANCELLED)
 
     def _hint(self) -> str:

@@ -7,6 +7,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from lightx2v_tui import store
+
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what `flock` says of a file that is held
 
 
@@ -33,7 +35,7 @@ class FileLock:
         """
         if self.held:
             return True
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store.make_folder(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

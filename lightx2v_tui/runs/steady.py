@@ -43,6 +43,10 @@ class Steady(io.TextIOBase):
         """True where nobody reads any more."""
         return self._copy is None
 
+    def hurry(self, seconds: float) -> None:
+        """Wait from now on only so long for whoever reads."""
+        self.over, self._patience = lambda: True, seconds
+
     def isatty(self) -> bool:
         """True where a terminal shows it."""
         return self._copy is not None and os.isatty(self._copy)

@@ -24,12 +24,12 @@ class Glimpse:
 
     running: tuple[PastRun, ...] = ()
     early: tuple[PastRun, ...] = ()
-    fresh: tuple[PastRun, ...] = ()  # of those, the ones interrupted since the last start
+    fresh: tuple[PastRun, ...] = ()  # of those, the ones interrupted since the last offer
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered between starts: when the last one was, and what is not to be offered."""
+    """What is remembered between starts: when was offered last, and what is not to be again."""
 
     started: float = 0.0
     dismissed: tuple[str, ...] = ()
@@ -66,34 +66,34 @@ class Surroundings:
     def __init__(self) -> None:
         self._read: dict[Path, tuple[float, PastRun]] = {}
         self._memory: Memory | None = None
-        self._last_start = 0.0
 
     def look(self) -> Glimpse:
         """Read what has changed, on a thread: a disk may be slow."""
-        memory = self._begin()
+        memory = self._recalled()
         found = list(self._runs())
         early = [r for r in found if r.id not in memory.dismissed and not r.problem and r.kept]
         return Glimpse(
             tuple(run for run in found if run.status == "running" and not run.is_own),
             tuple(early),
-            tuple(run for run in early if self._is_fresh(run)),
+            tuple(run for run in early if self._is_fresh(run, memory)),
         )
+
+    def offered(self) -> None:
+        """Note that what is fresh now has been offered."""
+        self._memory = Memory(time.time(), self._recalled().dismissed)
+        keep(self._memory)
 
     def dismiss(self, runs: Collection[str]) -> None:
         """Offer some runs no more."""
-        memory = self._begin()
+        memory = self._recalled()
         there = {folder.name for folder in self._read}
         kept = [run for run in memory.dismissed if run in there and run not in runs]
         self._memory = Memory(memory.started, (*kept, *runs))
         keep(self._memory)
 
-    def _begin(self) -> Memory:
-        """Recall once what is remembered, and note this start."""
+    def _recalled(self) -> Memory:
         if self._memory is None:
-            memory = recall()
-            self._last_start = memory.started
-            self._memory = Memory(time.time(), memory.dismissed)
-            keep(self._memory)
+            self._memory = recall()
         return self._memory
 
     def _runs(self) -> list[PastRun]:
@@ -107,9 +107,9 @@ class Surroundings:
                 self._read[folder] = (changed, run)
         return [run for _, run in self._read.values()]
 
-    def _is_fresh(self, run: PastRun) -> bool:
+    def _is_fresh(self, run: PastRun, memory: Memory) -> bool:
         changed, _ = self._read[run.folder]
-        return run.status == history.BROKEN and changed > self._last_start
+        return run.status == history.BROKEN and changed > memory.started
 
 
 def _changed(folder: Path) -> float:

@@ -115,6 +115,8 @@ class ReturningApp(LeavingApp):
         self.refresh_bindings()
         if first and glimpse.fresh and isinstance(self.screen, ModelsScreen):
             self._offer(glimpse.fresh)
+            if self._surroundings is not None:
+                in_background(self, self._surroundings.offered, lambda _: None)
 
     def tell_notice(self) -> None:
         """Say on the first screen what goes on elsewhere, what waits, and what can go on."""

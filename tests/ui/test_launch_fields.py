@@ -23,6 +23,7 @@ from lightx2v_tui.launch.form import READ_LETTERS, Offload
 from lightx2v_tui.messages import PresetOpened, RunWanted
 from lightx2v_tui.presets import Preset, library
 from lightx2v_tui.runs import folder as runs
+from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.screens.launch import LaunchScreen
 from lightx2v_tui.screens.presets import PresetDialog, SaveDialog
 from lightx2v_tui.widgets.fields import Toggle
@@ -30,7 +31,7 @@ from lightx2v_tui.widgets.launch_form import LaunchForm
 from lightx2v_tui.widgets.matrix import Matrix
 from lightx2v_tui.widgets.prompt import PromptEditor, folded
 from lightx2v_tui.widgets.verdict import Verdict
-from tests.ui.driver import text_of, until, until_text
+from tests.ui.driver import text_of, until, until_text, until_words
 from tests.ui.test_launch import opened, told_of
 
 MakeApp = Callable[..., LightX2VApp]
@@ -285,6 +286,26 @@ async def test_while_a_run_is_under_way_the_button_queues(
         busy[0] = False
         button = screen.query_one(Button)
         await until(pilot, lambda: str(button.label) == "Generate", "Generate")
+
+
+async def test_a_video_is_replaced_only_after_asking(make_app: MakeApp, tmp_path: Path) -> None:
+    there = tmp_path / "fox.mp4"
+    there.write_text("precious")
+    app = make_app(launch=True)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot)
+        screen.query_one("#output", Input).value = str(there)
+        await pilot.press("ctrl+g")
+        await until_words(pilot, "fox.mp4 is there already and will be replaced")
+        await pilot.press("n")
+        assert app.screen is screen
+        assert not app.busy
+        assert there.read_text() == "precious"
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+        await pilot.press("y")
+        await until_text(pilot, "Made in", seconds=90)
+        assert there.stat().st_size > 500
 
 
 async def test_two_keys_lead_from_a_model_to_its_video(

@@ -131,6 +131,7 @@ def test_what_a_terminal_would_obey_is_replaced() -> None:
     assert printable(ESCAPES) == "a?[31m???31mb?c"
     assert printable("one\ntwo\tü", keep="\n\t") == "one\ntwo\tü"
     assert printable("one\ntwo") == "one?two"
+    assert printable("a\u202etxt.4pm\u2066b") == "a?txt.4pm?b"  # no text is turned around
 
 
 def test_no_name_of_a_file_reaches_the_terminal_as_it_is() -> None:

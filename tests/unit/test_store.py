@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
 from pathlib import Path
@@ -95,3 +96,14 @@ def test_a_reader_sees_whole_files_only(tmp_path: Path) -> None:
     stop.set()
     reader.join()
     assert set(seen) <= {50, 1, 41, 81}
+
+
+def test_folders_are_the_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_text(tmp_path / "data" / "app" / "runs" / "a.txt", "x")
+    finally:
+        os.umask(before)
+    made = [tmp_path / "data", tmp_path / "data" / "app", tmp_path / "data" / "app" / "runs"]
+    assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 3
+    assert (made[-1] / "a.txt").stat().st_mode & 0o777 == 0o600

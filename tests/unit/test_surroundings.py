@@ -58,10 +58,14 @@ def test_what_ended_early_is_offered_until_it_is_dismissed() -> None:
     assert [run.folder for run in Surroundings().look().early] == [first]
 
 
-def test_only_what_was_interrupted_since_the_last_start_is_asked_about() -> None:
+def test_only_what_was_interrupted_since_the_last_offer_is_asked_about() -> None:
     old = ended_early("20260101-000000")
     os.utime(old / "status.json", (1e9, 1e9))
     assert [run.folder for run in Surroundings().look().fresh] == [old]
+    around = Surroundings()  # the start before had no occasion to offer it
+    assert [run.folder for run in around.look().fresh] == [old]
+    around.offered()
+    assert Surroundings().look().fresh == ()
     new = ended_early("20260102-000000")
     os.utime(new / "status.json", (time.time() + 9,) * 2)
     glimpse = Surroundings().look()
