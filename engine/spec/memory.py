@@ -29,6 +29,8 @@ MIB = 1 << 20
 #: kernels made at run time, the tokenizer.
 PROCESS = 242 * MIB
 FIRST_RUN = 50 * MIB
+#: What convolutions in float32 take there besides: 0 to 28 MiB, another in each of ten runs.
+FLOAT32_RUN = 12 * MIB
 #: Freed tensors below 32 MiB leave holes in glibc's heap: this share of what was alive, at most
 #: so much. Differs from run to run by a tenth of the whole; larger tensors leave none.
 HOLES = 450 * MIB
@@ -272,6 +274,8 @@ class _Meter:
     ) -> None:
         self.cpu = on_cpu(job)
         libraries = PROCESS + FIRST_RUN + (0 if self.cpu else CUDA_LIBRARIES)
+        if self.cpu and job.compute_dtype is ComputeDtype.FLOAT32:
+            libraries += FLOAT32_RUN
         self.base = machine.ram_process + (0 if machine.has_engine else libraries)
         self.held, self.waiting = dict(held), dict(waiting)  # on the device, in RAM
         self.peaks: dict[str, StageMemory] = {}
