@@ -147,7 +147,23 @@ class LightX2VApp(ReturningApp):
         self._remember(message.preset, own_folder=False)
 
     def on_run_wanted(self, message: RunWanted) -> None:
-        """Start a planned job and show it; while a run is under way it waits in line."""
+        """Start a planned job; ask first where another video would be lost."""
+        from lightx2v_tui.launch.planning import replaced
+        from lightx2v_tui.screens.dialogs import Question
+
+        told = "" if message.own_folder else replaced(message.plan.job.output)
+        if not told:
+            self._start(message)
+            return
+
+        def take(yes: bool | None) -> None:
+            if yes:
+                self._start(message)
+
+        self.push_screen(Question("Replace the video?", f"{told}."), take)
+
+    def _start(self, message: RunWanted) -> None:
+        """Run and show it; while another run is under way it waits in line."""
         if message.plan.notes:
             notes = "\n".join(message.plan.notes)
             self.notify(notes, title="Note", severity="warning", markup=False)

@@ -16,9 +16,9 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: one cannot be made.
     """
-    for each in (*reversed(folder.parents), folder):
-        if not each.exists():
-            each.mkdir(mode=PRIVATE_DIR, exist_ok=True)
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(mode=PRIVATE_DIR, exist_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -91,6 +91,12 @@ class Started(Recorded):
                 return
         pytest.fail(f"{moment} never came")
 
+    def interrupt_to_the_end(self) -> None:
+        """Press Ctrl+C again and again, as a key that is held down."""
+        while self.process.poll() is None:
+            os.kill(self.pid, signal.SIGINT)
+            time.sleep(0.0005)
+
     def end(self) -> tuple[int, list[dict[str, Any]], str]:
         """Read the rest; gives exit code, events, and stderr."""
         rest, stderr = self.process.communicate(timeout=PATIENCE)
@@ -225,9 +231,7 @@ def test_the_second_signal_does_not_ask(forked: Forked, lightx2v: Run, undisturb
 def test_ctrl_c_without_end_is_one_cancelled_run(start: Callable[..., Started]) -> None:
     started = start()
     started.until('"step": 3')
-    while started.process.poll() is None:
-        os.kill(started.pid, signal.SIGINT)
-        time.sleep(0.0005)
+    started.interrupt_to_the_end()
     code, events, _ = started.end()
     assert (code, events[-1]["event"]) == (130, "cancelled")
 
@@ -251,9 +255,7 @@ def test_a_forced_end_that_hangs_is_ended_by_one_more(
 def test_ctrl_c_after_the_end_changes_nothing(start: Callable[..., Started]) -> None:
     started = start()
     started.until('"event": "done"')
-    while started.process.poll() is None:
-        os.kill(started.pid, signal.SIGINT)
-        time.sleep(0.0005)
+    started.interrupt_to_the_end()
     assert started.end()[0] == 0
 
 

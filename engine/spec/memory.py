@@ -29,7 +29,7 @@ MIB = 1 << 20
 #: kernels made at run time, the tokenizer.
 PROCESS = 242 * MIB
 FIRST_RUN = 50 * MIB
-#: What convolutions in float32 take there besides: 0 to 28 MiB, another in each of ten runs.
+#: What convolutions in float32 take there besides: 0 to 28 MiB, from run to run.
 FLOAT32_RUN = 12 * MIB
 #: Freed tensors below 32 MiB leave holes in glibc's heap: this share of what was alive, at most
 #: so much. Differs from run to run by a tenth of the whole; larger tensors leave none.

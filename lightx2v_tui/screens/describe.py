@@ -89,14 +89,16 @@ def explain(
     What is wrapped to `width` goes on below its own beginning; 0 wraps nothing.
     """
     standing = standing_of(root)
+    badges = _badges(standing)
     lines = [*_whether_it_runs(root, gpu, ram, width, remembered=remembered)]
+    lines += _incomplete(badges, width)
     lines += [_line(f"! {problem}", "$warning") for problem in root.problems]
     lines += [BLANK, *_facts(root, width)]
     for each in standing.variants:
         lines += [BLANK, *_variant(root, each, width)]
     if standing.shared:
         lines += [BLANK, _line("every variant", "bold"), *_verdicts(standing.shared, width)]
-    words = {*_badges(standing).values()}
+    words = badges.values()
     if marks := ", ".join(meaning for word, meaning in MEANINGS.items() if word in words):
         lines += [BLANK, _line(marks, "$text-muted")]
     lines += _loose(root, width)
@@ -118,10 +120,15 @@ def _whether_it_runs(
         named, why = _recommended(root, gpu, ram)
         yield from _hanging("  ", f"recommended here: {named}", "", width)
         yield from _hanging("  ", why, "$text-muted", width)
-    broken = [label for label, word in _badges(standing_of(root)).items() if word == INCOMPLETE]
-    if broken:
-        told = f"{', '.join(broken)} incomplete: what is missing stands below"
-        yield from _hanging("! ", told, "$warning", width)
+
+
+def _incomplete(badges: dict[str, str], width: int) -> list[Line]:
+    """Say in front which variants cannot be used, where others can."""
+    broken = [label for label, word in badges.items() if word == INCOMPLETE]
+    if not 0 < len(broken) < len(badges):
+        return []
+    told = f"{', '.join(broken)} incomplete: what is missing stands below"
+    return _hanging("! ", told, "$warning", width)
 
 
 def _recommended(root: ModelRoot, gpu: Gpu | None, ram: int | None) -> tuple[str, str]:

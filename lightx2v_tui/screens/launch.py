@@ -25,7 +25,6 @@ from lightx2v_tui.messages import ErrorMet, FormLeft, PresetOpened, RunWanted
 from lightx2v_tui.output import printable
 from lightx2v_tui.presets import Preset
 from lightx2v_tui.screens.base import AppScreen
-from lightx2v_tui.screens.dialogs import Question
 from lightx2v_tui.widgets.bars import TitleBar
 from lightx2v_tui.widgets.key_bar import KeyBar
 from lightx2v_tui.widgets.launch_form import LaunchForm
@@ -213,22 +212,7 @@ class LaunchScreen(AppScreen[None]):
                 )
             )
         else:
-            wanted = RunWanted(plan, own_folder=preset.output is None, form=preset)
-            self.app.call_from_thread(self._want, wanted, planning.replaced(preset.output))
-
-    def _want(self, wanted: RunWanted, replaced: str) -> None:
-        """Start it; ask first where another video would be lost."""
-        if not replaced:
-            self.post_message(wanted)
-            return
-
-        def take(yes: bool | None) -> None:
-            self.query_one(Button).disabled = False
-            if yes:
-                self.post_message(wanted)
-
-        question = Question("Replace the video?", f"{printable(replaced)}.")
-        self.app.push_screen(question, take)
+            self.post_message(RunWanted(plan, own_folder=preset.output is None, form=preset))
 
     def _tell(self, error: EngineError) -> None:
         """Tell why there is no run; the next may be started at once."""

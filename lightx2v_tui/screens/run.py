@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from textual.binding import Binding
@@ -62,9 +64,15 @@ class RunScreen(RunFrame, ForeseeingScreen):
 
     def on_mount(self) -> None:
         """Start drawing."""
-        self._drawing = self.set_interval(INTERVAL, self._draw, pause=True)
-        self._metering = self.set_interval(METER_INTERVAL, self.read_machine, pause=True)
+        draw, read = partial(self._if_seen, self._draw), partial(self._if_seen, self.read_machine)
+        self._drawing = self.set_interval(INTERVAL, draw, pause=True)
+        self._metering = self.set_interval(METER_INTERVAL, read, pause=True)
         self.show_run(self._run)
+
+    def _if_seen(self, act: Callable[[], None]) -> None:
+        """Do it unless another screen is in front, which would be drawn anew for it."""
+        if self.is_active:
+            act()
 
     def show_run(self, run: Run) -> None:
         """Show a run from now on, whether it is under way or has ended."""
@@ -120,9 +128,8 @@ class RunScreen(RunFrame, ForeseeingScreen):
             return f"cancelling… {spent}"
         if view.paused is not None:
             return f"paused {spent}"
-        if view.waiting:
-            return f"waiting {spent}"
-        return f"running {spent}{eta.to_go(view, now, self._launcher.earlier(self._run))}"
+        word = "waiting" if view.waiting else "running"
+        return f"{word} {spent}{eta.to_go(view, now, self._launcher.earlier(self._run))}"
 
     def run_ended(self, run: Run) -> None:
         """A run has ended, and the next one may have begun: show what is worth seeing."""
@@ -136,7 +143,7 @@ class RunScreen(RunFrame, ForeseeingScreen):
             self._toast(run)
             self.show_run(newest)
         else:
-            if not self.is_current:
+            if not self.is_active:
                 self._toast(run)
             self._show_end(news=True)
         self.show_waiting()

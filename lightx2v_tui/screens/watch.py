@@ -110,7 +110,7 @@ class WatchScreen(RunFrame):
 
     def _look(self) -> None:
         """Read the record again, unless a disk has not answered the last time."""
-        if not self._looking and self.is_current:
+        if not self._looking and self.is_active:
             self._looking = True
             in_background(self, partial(history.read_run, self._watched.folder), self._take_look)
 

@@ -87,6 +87,7 @@ class PreviewPanel(Container):
         """Show the next picture, unless the one before is not told over a slow link yet."""
         if (
             not self._pictures
+            or not self.screen.is_active  # which would be drawn anew for it
             or time.monotonic() < self._shown_at + self._pace() - self.interval / 4
         ):
             return

@@ -306,6 +306,10 @@ async def test_a_video_is_replaced_only_after_asking(make_app: MakeApp, tmp_path
         await pilot.press("y")
         await until_text(pilot, "Made in", seconds=90)
         assert there.stat().st_size > 500
+        await pilot.press("r")  # whoever wants it
+        await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+        await pilot.press("n")
+        assert len(app.launcher.runs) == 1
 
 
 async def test_two_keys_lead_from_a_model_to_its_video(

@@ -21,10 +21,13 @@ from lightx2v_tui.host import read_memory
 from lightx2v_tui.messages import MachineRead
 from lightx2v_tui.runs.expected import Expected
 from lightx2v_tui.runs.launcher import Launcher
+from lightx2v_tui.runs.tracker import RunView
+from lightx2v_tui.screens.history import HistoryScreen
 from lightx2v_tui.screens.run import RunScreen
 from lightx2v_tui.widgets.log_pane import LogPane
 from lightx2v_tui.widgets.meter_panel import MeterPanel
 from lightx2v_tui.widgets.picture import PictureView
+from lightx2v_tui.widgets.stages import StageList
 from tests.ui.driver import cut_off, text_of, until, until_text
 from tests.ui.run_driver import LONG, plan_of, start, start_paused
 from tests.unit.helpers import gpu
@@ -179,6 +182,31 @@ async def test_the_log_follows_what_libraries_write(
         assert not pane.display
         await pilot.press("escape")
         assert app.screen is not screen
+        await pilot.press("q", "y")
+
+
+async def test_nothing_is_drawn_behind_another_screen(
+    make_app: MakeApp, demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[float] = []
+    show = StageList.show
+
+    def noted(stages: StageList, view: RunView, now: float) -> None:
+        drawn.append(now)
+        show(stages, view, now)
+
+    monkeypatch.setattr(StageList, "show", noted)
+    app = make_app(places=[])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await start_paused(pilot, plan_of(demo_model, LONG))
+        await until(pilot, lambda: len(drawn) > 3, "the run is drawn")
+        await pilot.press("h")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen), "the history")
+        before = len(drawn)
+        await pilot.pause(1.5)
+        assert len(drawn) == before
+        await pilot.press("escape")
+        await until(pilot, lambda: len(drawn) > before, "the run again")
         await pilot.press("q", "y")
 
 
